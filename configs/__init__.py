@@ -1,0 +1,1 @@
+"""Recipes and rule sets: data only."""

@@ -1,0 +1,223 @@
+"""The stage interface: a validated config and any of four methods, Arrow in, Arrow out.
+
+Invariant: a stage is a pure function of (rows, config, run seed). It never sees the executor, the unit or the batch
+size, and split invariance holds: f(a + b) = f(a) + f(b) for the per-row methods.
+
+A stage is one file: `use: near_dedup` imports `stages/near_dedup.py` and takes its class `NearDedup`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict
+
+from .errors import RecipeError, did_you_mean
+
+Nulls = Literal["pass", "fail", "quarantine"]
+Kind = Literal["edit", "measure", "decide", "resolve"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column that a stage adds: plain name `[a-z][a-z0-9_]*`, Arrow type, one line with definition and unit.
+
+    `ledger=False` keeps a bulky one (signatures, keys) out of the ledger.
+    """
+
+    name: str
+    type: pa.DataType
+    doc: str
+    ledger: bool = True
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule of a decide or resolve stage. `name` is what the ledger shows (`gopher_quality.words`).
+
+    `nulls`: what a null result means. `params`: values that the rule read (with full names), for `why` and `tune`.
+    `sql`: the expression as written, parameters as `$name`; empty where the rule is no SQL.
+    """
+
+    name: str
+    nulls: Nulls = "pass"
+    sql: str = ""
+    params: tuple[tuple[str, Any], ...] = ()
+    source: str = ""
+    needs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What one running instance holds. Stages fuse into a step only while these are equal."""
+
+    cpus: float = 1.0
+    gpus: float = 0.0
+
+
+class StageConfig(BaseModel):
+    """Base of all stage configs: unknown keys are errors, values are frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Stage:
+    """Base of all stages. A subclass overrides `edit`, `measure`, `decide` or `resolve` (with or without `measure`).
+
+    The names in `needs`, `adds` and in the returned tables are plain: the engine prefixes what a stage adds with the
+    stage's `name` where the recipe gave one (a stage with one column takes the name itself).
+    The first line of the class docstring is the description in README and `tamis list`.
+    """
+
+    Config: ClassVar[type[StageConfig]] = StageConfig
+    version: ClassVar[int] = 1  # part of the cell key: raise it when results change
+    cost: ClassVar[Literal["cheap", "expensive"]] = "cheap"
+    exact: ClassVar[bool] = True  # False: floats from torch, equal only within rounding
+    resources: ClassVar[Resources] = Resources()
+    not_in_key: ClassVar[frozenset[str]] = frozenset()  # config fields that cannot change results (device, speed)
+
+    def __init__(self, config: Any, *, name: str, seed: int = 0) -> None:
+        self.config = config
+        self.name = name
+        self.seed = seed
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Columns read, by their full names; 'text' among them if the stage reads the text."""
+        return ("text",)
+
+    @property
+    def adds(self) -> tuple[Column, ...]:
+        """Columns added, by their plain names, in order."""
+        return ()
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """For decide: one per column of `decide`, in order. For resolve: the rules it may drop by."""
+        return ()
+
+    def select(self, wanted: frozenset[str]) -> None:
+        """Told before the run which of its plain columns anybody reads; a stage may then leave the others out of `adds`."""
+
+    def fingerprint(self) -> str:
+        """Anything besides `version` and config that results depend on (model files, Unicode tables); for the cell key."""
+        return ""
+
+    def warm(self) -> None:
+        """Compile or load what `edit`/`measure`/`decide` need (numba kernels); called by the driver before workers start."""
+
+    def edit(self, batch: pa.Table) -> pa.Table:
+        """New `text` (large_string, no nulls) and the columns of `adds`, row-aligned. Pure: called again on replay."""
+        raise NotImplementedError
+
+    def measure(self, batch: pa.Table) -> pa.Table:
+        """The columns of `adds`, row-aligned, null where undefined, never NaN."""
+        raise NotImplementedError
+
+    def decide(self, batch: pa.Table) -> pa.Table:
+        """One boolean column per rule, in the order of `rules`: true passes, false fails, null is the rule's `nulls`."""
+        raise NotImplementedError
+
+    def resolve(self, runs: Runs, ctx: Context) -> dict[str, Any]:
+        """Sees all units; writes one verdict per unit through `Task.write`; returns small facts for the manifest."""
+        raise NotImplementedError
+
+    @classmethod
+    def has(cls, method: str) -> bool:
+        """Whether this class overrides the method."""
+        return getattr(cls, method) is not getattr(Stage, method)
+
+    @property
+    def kind(self) -> Kind:
+        """edit, measure, decide or resolve; a resolve stage may also have `measure`. A stage may override this
+        where its config decides (`sample` with `per:`)."""
+        for kind in ("resolve", "edit", "decide", "measure"):
+            if self.has(kind):
+                return kind
+        raise TypeError(f"{type(self).__name__} has none of edit, measure, decide, resolve")
+
+
+@dataclass(frozen=True)
+class UnitRows:
+    """A unit as a resolve stage sees it: index in identity order, first document ordinal `n`, number of rows."""
+
+    index: int
+    unit: str
+    n0: int
+    rows: int
+
+
+class Runs(Protocol):
+    """What a resolve stage may know on the driver: the units, no rows."""
+
+    @property
+    def units(self) -> Sequence[UnitRows]: ...
+
+
+class Task(Protocol):
+    """The hands of one phase function, wherever it runs. Files it saves are committed by a receipt when it returns."""
+
+    def rows(self, unit: int, columns: Sequence[str]) -> pa.Table:
+        """Living rows of a unit: `row` (int64, position in the unit), `n` (uint64, document ordinal in identity order)
+        and the columns asked for: measured and edit columns, doc_id, source_file, source_row, source_hash, url, date,
+        bytes, chars, and what else earlier steps hold. KeyError for an unknown one."""
+        ...
+
+    def save(self, parts: Sequence[pa.Table]) -> None:
+        """This item's result: one file, `parts[i]` can be loaded alone. All parts have one schema; may be empty."""
+        ...
+
+    def load(self, phase: str, item: str, part: int) -> pa.Table:
+        """Part `part` of what an earlier phase saved for `item`."""
+        ...
+
+    def write(self, unit: int, columns: pa.Table) -> None:
+        """The verdict of this stage for a unit, one row per living row in the order of `rows`: the columns of `adds`
+        (missing ones are null) and, if the stage drops, `rule` (string, the failing rule's full name; null = kept)."""
+        ...
+
+
+class Context(Protocol):
+    """The driver's side of a resolve stage."""
+
+    @property
+    def stage(self) -> Stage: ...
+
+    def map(
+        self, phase: str, function: Callable[[Task, Stage, Any], dict[str, Any]], items: Mapping[str, Any]
+    ) -> dict[str, dict[str, Any]]:
+        """Runs `function(task, stage, value)` for every (name, value) of items, in any order and place, and returns
+        the small facts (JSON) of each. Every item is committed by its own receipt and never repeated. `function` is
+        a module-level function; item names match [A-Za-z0-9_-]+."""
+        ...
+
+
+def stage_names() -> list[str]:
+    """Names that `use:` takes without a module path: the files of this folder that define a stage."""
+    here = Path(__file__).parent
+    helpers = {"base", "errors", "sql", "draws", "arrow"}
+    return sorted(m.name for m in pkgutil.iter_modules([str(here)]) if m.name not in helpers and not m.name.startswith("_"))
+
+
+def stage_class(use: str) -> type[Stage]:
+    """The class behind `use:`: `near_dedup` or `my_pkg.mod:Class`. Raises RecipeError with the nearest name."""
+    if ":" in use:
+        module_name, _, class_name = use.partition(":")
+        try:
+            found = getattr(importlib.import_module(module_name), class_name)
+        except (ImportError, AttributeError) as error:
+            raise RecipeError(f"use: {use}: cannot be imported ({error})") from error
+    else:
+        if use not in stage_names():
+            raise RecipeError(f"use: {use}: no such stage.{did_you_mean(use, stage_names())}")
+        module = importlib.import_module(f".{use}", package=__package__)
+        found = getattr(module, "".join(part.capitalize() for part in use.split("_")))
+    if not (isinstance(found, type) and issubclass(found, Stage)):
+        raise RecipeError(f"use: {use}: is not a stage (a subclass of tamis.stages.base.Stage)")
+    return found
