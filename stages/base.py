@@ -80,6 +80,7 @@ class Stage:
     cost: ClassVar[Literal["cheap", "expensive"]] = "cheap"
     exact: ClassVar[bool] = True  # False: floats from torch, equal only within rounding
     resources: ClassVar[Resources] = Resources()
+    draws: ClassVar[bool] = False  # draws by the run's seed, which then is part of the cell key
     not_in_key: ClassVar[frozenset[str]] = frozenset()  # config fields that cannot change results (device, speed)
 
     def __init__(self, config: Any, *, name: str, seed: int = 0) -> None:
@@ -98,12 +99,33 @@ class Stage:
         return ()
 
     @property
+    def measured(self) -> tuple[str, ...]:
+        """Plain names of the columns of `adds` that `measure` yields: all, except for a resolve stage, which says so."""
+        return tuple(c.name for c in self.adds) if self.kind in ("measure", "edit") else ()
+
+    @property
     def rules(self) -> tuple[Rule, ...]:
         """For decide: one per column of `decide`, in order. For resolve: the rules it may drop by."""
         return ()
 
+    @property
+    def plain_needs(self) -> frozenset[str]:
+        """Plain names of columns that the plan must find (a preset's `words`); see `bind`."""
+        return frozenset()
+
+    @property
+    def of(self) -> str | None:
+        """Name of the stage whose columns `plain_needs` means; None: the last one before that has them."""
+        return None
+
+    def bind(self, columns: Mapping[str, str]) -> None:
+        """Told before the run the full name of every name in `plain_needs`."""
+
     def select(self, wanted: frozenset[str]) -> None:
         """Told before the run which of its plain columns anybody reads; a stage may then leave the others out of `adds`."""
+
+    def check(self, schema: pa.Schema) -> None:
+        """Told before the run the types of the columns in `needs`; raises RecipeError for what cannot work."""
 
     def fingerprint(self) -> str:
         """Anything besides `version` and config that results depend on (model files, Unicode tables); for the cell key."""
@@ -202,7 +224,9 @@ def stage_names() -> list[str]:
     """Names that `use:` takes without a module path: the files of this folder that define a stage."""
     here = Path(__file__).parent
     helpers = {"base", "errors", "sql", "draws", "arrow"}
-    return sorted(m.name for m in pkgutil.iter_modules([str(here)]) if m.name not in helpers and not m.name.startswith("_"))
+    return sorted(
+        m.name for m in pkgutil.iter_modules([str(here)]) if m.name not in helpers and not m.name.startswith("_")
+    )
 
 
 def stage_class(use: str) -> type[Stage]:

@@ -13,6 +13,8 @@ import xxhash
 def draws(keys: pa.ChunkedArray | pa.Array, *, seed: int, name: str) -> np.ndarray:
     """float64 in [0, 1), one per key (any type that casts to string); NaN where the key is null."""
     salt = xxhash.xxh3_64_intdigest(f"{seed}\x00{name}".encode())
+    if not pa.types.is_large_binary(keys.type):
+        keys = (keys if pa.types.is_binary(keys.type) else keys.cast(pa.large_string())).cast(pa.large_binary())
     # 0.3 us a key: a column of keys is a thousandth of the text, and xxh3 has no vectorised form in Arrow
-    values = [np.nan if k is None else xxhash.xxh3_64_intdigest(k, salt) / 2**64 for k in keys.cast(pa.large_binary() if pa.types.is_binary(keys.type) else pa.large_string()).to_pylist()]
+    values = [np.nan if k is None else xxhash.xxh3_64_intdigest(k, salt) / 2**64 for k in keys.to_pylist()]
     return np.array(values, dtype=np.float64)

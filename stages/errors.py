@@ -1,10 +1,10 @@
 """Errors, named by the person who must act.
 
-    TamisError
-    |-- RecipeError   edit the recipe or the arguments            exit code 2
-    |-- SetupError    install, start or free something            exit code 1
-    |-- DataError     the input is at fault: more bad rows than allowed, a file changed under the run    exit code 1
-    `-- StageError    a bug or a dead worker: stage, unit, traceback    exit code 1
+TamisError
+|-- RecipeError   edit the recipe or the arguments            exit code 2
+|-- SetupError    install, start or free something            exit code 1
+|-- DataError     the input is at fault: more bad rows than allowed, a file changed under the run    exit code 1
+`-- StageError    a bug or a dead worker: stage, unit, traceback    exit code 1
 """
 
 from __future__ import annotations

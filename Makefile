@@ -1,0 +1,62 @@
+# One command each: quickstart, test, check, test-slow, bench, docs, wheel. Needs Python 3.11 or later, and make.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+SAMPLE := data/sample/.built
+
+.PHONY: help install quickstart test test-slow check bench docs wheel clean
+.DELETE_ON_ERROR:
+
+help:
+	@echo 'make quickstart   install, build a sample corpus from what is on this machine, and sift it'
+	@echo 'make test         install, run the tests'
+	@echo 'make test-slow    the longer proofs'
+	@echo 'make check        ruff and pyright'
+	@echo 'make bench        measure the speed of the kernels'
+	@echo 'make docs         rewrite the generated parts of README.md'
+	@echo 'make wheel        build dist/*.whl'
+	@echo 'make clean        remove what the other targets made, except the environment'
+	@echo 'PYTHON=python3.12 picks the interpreter, VENV=dir the environment.'
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Tamis needs Python 3.11 or later; try: make PYTHON=python3.12")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+# Built once: an input that changes under a finished run is an error. `make clean` removes it.
+$(SAMPLE): | $(INSTALLED)
+	$(BIN)/tamis sample data/sample
+	@touch $@
+
+quickstart: $(INSTALLED) $(SAMPLE)
+	$(BIN)/tamis run configs/quickstart.yaml
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest -m 'not slow'
+
+test-slow: $(INSTALLED)
+	$(BIN)/python -m pytest -m slow
+
+# Tests import `tamis.x`, as users do; the link shows a type checker where that is.
+check: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	@mkdir -p build/pyright && ln -sfn ../.. build/pyright/tamis
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+bench: $(INSTALLED)
+	for script in tests/bench/*_speed.py; do $(BIN)/python $$script || exit 1; done
+
+docs: $(INSTALLED)
+	$(BIN)/python docs/generate.py
+
+wheel: $(INSTALLED)
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+clean:
+	rm -rf build dist data/sample out/quickstart

@@ -1,0 +1,100 @@
+"""Rewrites the parts of README.md that are made from the code: the annotated tree and the table of stages.
+
+Run it with `make docs`. tests/test_project.py fails while README.md differs from what this would write.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from tamis.stages.base import stage_class, stage_names
+
+ROOT = Path(__file__).resolve().parent.parent
+WIDTH = 100  # of what the tree says about a file
+
+# Files that cannot say in their own first line what they are for.
+NAMED = {
+    ".ci/run": "what CI runs, on a clean clone",
+    ".gitignore": "what is built, never committed",
+    "LICENSE": "Apache-2.0",
+    "README.md": "this page",
+    "pyproject.toml": "packaging, dependencies, settings of ruff, pytest and pyright",
+    "tests/golden/pages.jsonl": "200 pages written for the tests, each with what should become of it, and why",
+}
+
+
+def purpose(path: Path) -> str:
+    """First line of a docstring, first comment or first heading of a file; ValueError where it has none."""
+    name = path.relative_to(ROOT).as_posix()
+    if name in NAMED:
+        return NAMED[name]
+    text = path.read_text("utf-8")
+    if path.suffix == ".py":
+        found = (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0]
+    else:
+        line = next((line for line in text.splitlines() if re.match(r"#+ ", line)), "")
+        found = line.lstrip("# ")
+    if not found:
+        raise ValueError(f"{name}: begins with no line that says what it is for (or name it in docs/generate.py)")
+    found = found.rstrip(".")
+    return found if len(found) <= WIDTH else found[: WIDTH - 4].rsplit(" ", 1)[0].rstrip(",;:") + " ..."
+
+
+def files() -> list[str]:
+    """Files of the project by path: those that git knows or does not ignore. CalledProcessError outside a checkout."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    found = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split("\0")
+    return sorted({name for name in found if name and (ROOT / name).is_file()})
+
+
+def tree(names: list[str]) -> str:
+    """The annotated tree as a code block: folders before the files of the top."""
+    lines, shown = [], ()
+    for name in sorted(names, key=lambda n: ("/" not in n, n.split("/"))):
+        *folders, file = name.split("/")
+        for depth, folder in enumerate(folders):
+            if tuple(folders[: depth + 1]) != shown[: depth + 1]:
+                lines.append(f"{'    ' * depth}{folder}/")
+        shown = tuple(folders)
+        if (ROOT / name).stat().st_size or file != "__init__.py":
+            lines.append(f"{'    ' * len(folders) + file:<34} {purpose(ROOT / name)}")
+    return "\n".join(["```text", *lines, "```"])
+
+
+def stages() -> str:
+    """The stages as a table: name, kind, first line of the class docstring."""
+    rows = ["| stage | kind | what it does |", "|---|---|---|"]
+    for name in stage_names():
+        cls = stage_class(name)
+        kinds = [kind for kind in ("edit", "decide", "resolve") if cls.has(kind)] or ["measure"]
+        rows.append(f"| `{name}` | {' or '.join(kinds)} | {(cls.__doc__ or '').partition(chr(10))[0]} |")
+    return "\n".join(rows)
+
+
+def filled(readme: str) -> str:
+    """README.md with its generated sections as they should be; ValueError where a pair of marks is missing."""
+    for mark, body in (("tree", tree(files())), ("stages", stages())):
+        begin, end = f"<!-- {mark}:begin -->", f"<!-- {mark}:end -->"
+        if begin not in readme or end not in readme:
+            raise ValueError(f"README.md lacks {begin} or {end}")
+        head, _, rest = readme.partition(begin)
+        readme = f"{head}{begin}\n{body}\n{end}{rest.partition(end)[2]}"
+    return readme
+
+
+def main() -> int:
+    path = ROOT / "README.md"
+    before = path.read_text("utf-8")
+    after = filled(before)
+    if after != before:
+        path.write_text(after, "utf-8")
+        print("README.md rewritten")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

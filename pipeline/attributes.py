@@ -1,0 +1,92 @@
+"""Attributes: the columns that a step wrote for one unit, row-aligned with the unit's source rows.
+
+Invariant: every attribute file of a unit has the same rows in the same order, so files are joined by position. A file
+is found through its receipt alone; `Files` carries the names from step to step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from .chain import SIZE, VERDICT
+from .parquet import Layout
+from .plan import Plan, Step
+from .storage import Storage
+
+IDENTITY = [
+    ("source_row", pa.int64()),
+    ("doc_id", pa.string()),
+    ("source_file", pa.string()),
+    ("source_hash", pa.string()),
+    ("url", pa.string()),
+    ("date", pa.string()),
+    ("bytes_read", pa.int64()),
+    ("chars_read", pa.int64()),
+]
+LAYOUT = Layout(level=1, dictionary=("source_file", "stage", "rule", "reason", "failed.list.element", "lang"))
+
+
+def attribute_schema(plan: Plan, index: int) -> pa.Schema:
+    """What a step's files hold: identity and carried input columns in the first, then the verdict, then its columns."""
+    step = plan.steps[index]
+    fields: list[tuple[str, pa.DataType]] = []
+    if index == 0:
+        fields += IDENTITY + [(name, plan.graph.input_types[name]) for name in plan.graph.carried]
+    fields += VERDICT
+    if step.reads_text:
+        fields += SIZE
+    for part in step.parts:
+        bound = plan.stage(part)
+        measured = set(bound.stage.measured)
+        own = [a for a in bound.added if (a.column.name in measured) == (part.method != "resolve")]
+        fields += [(a.name, a.column.type) for a in own]
+        if part.method == "measure":
+            fields.append((f"{bound.name}_ran", pa.bool_()))
+        if part.method == "edit":
+            fields.append((f"{bound.name}_hash", pa.string()))
+        if part.method in ("decide", "resolve") and bound.entry.action == "tag":
+            fields.append((f"{bound.name}_pass", pa.bool_()))
+    return pa.schema(fields)
+
+
+def holders(plan: Plan, before: int) -> dict[str, int]:
+    """Column -> the step before `before` whose file has its latest value."""
+    found: dict[str, int] = {}
+    for index in range(before):
+        for name in attribute_schema(plan, index).names:
+            found[name] = index
+    return found
+
+
+class Attributes:
+    """Reads one unit's attribute files. `files[i]` is the file name of step i."""
+
+    def __init__(self, plan: Plan, storage: Storage, files: Sequence[str]) -> None:
+        self.plan, self.storage, self.files = plan, storage, files
+
+    def read(self, columns: Sequence[str]) -> pa.Table:
+        """The latest values of the columns over all the steps whose files are given, one row per source row."""
+        at = holders(self.plan, len(self.files))
+        by_step: dict[int, list[str]] = {}
+        for name in columns:
+            by_step.setdefault(at[name], []).append(name)
+        found: dict[str, pa.ChunkedArray] = {}
+        for index, names in by_step.items():
+            table = self._open(self.plan.steps[index], self.files[index], names)
+            found.update({name: table[name] for name in names})
+        return pa.table({name: found[name] for name in columns})
+
+    def verdicts(self, index: int) -> pa.Table:
+        """The verdict columns of one step."""
+        return self._open(self.plan.steps[index], self.files[index], [name for name, _ in VERDICT])
+
+    def _open(self, step: Step, name: str, columns: Sequence[str]) -> pa.Table:
+        with self.storage.open(f"{step.folder}/{name}") as file:
+            return (
+                pq.ParquetFile(file, page_checksum_verification=True)
+                .read(columns=list(columns), use_threads=False)
+                .combine_chunks()
+            )

@@ -1,0 +1,326 @@
+"""One batch through a chain of per-unit stages: edits, measures, decisions; and the replay of edits later on.
+
+Invariant: rows never move. Every column that comes out has one entry per source row of the batch, null where the row
+was dead or `where` left it out, so that attributes are joined by position.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import xxhash
+
+from ..stages import sql
+from ..stages.errors import StageError, TamisError
+from .graph import Added, BoundStage
+from .plan import Part, Plan
+
+TEXT = pa.large_string()
+VERDICT = [
+    ("alive", pa.bool_()),
+    ("stage", pa.string()),
+    ("rule", pa.string()),
+    ("failed", pa.list_(pa.string())),
+    ("reason", pa.string()),
+]
+SIZE = [("bytes", pa.int64()), ("chars", pa.int64())]
+
+
+class Batch:
+    """Rows of one batch on their way through the chain. `live`: int64 positions of living rows, ascending."""
+
+    def __init__(self, rows: int, live: np.ndarray, text: pa.Array | None, columns: dict[str, pa.Array]) -> None:
+        self.rows, self.live = rows, live
+        self._text, self._text_live = text, live
+        self._columns, self._columns_live = columns, live  # what stages may read, aligned with _columns_live
+        self._outputs: list[tuple[str, np.ndarray, pa.Array]] = []
+        self._dead = np.full(rows, -1, np.int64)  # index in _fates
+        self._fates: list[tuple[str | None, str | None, str | None]] = []  # stage, rule, reason
+        self._failed: list[tuple[np.ndarray, pa.Array]] = []
+
+    # --- what stages see
+
+    def text(self) -> pa.Array:
+        """Text of the living rows; rows that died since it was last read are left behind only now."""
+        assert self._text is not None, "this step was planned without the text"
+        if len(self._text_live) != len(self.live):
+            self._text = self._text.take(pa.array(np.searchsorted(self._text_live, self.live)))
+            self._text_live = self.live
+        return self._text
+
+    def column(self, name: str) -> pa.Array:
+        """One column of the living rows."""
+        if name == "text":
+            return self.text()
+        if name == "bytes":
+            return pc.cast(pc.binary_length(self.text()), pa.int64())
+        if name == "chars":
+            return pc.cast(pc.utf8_length(self.text()), pa.int64())
+        if len(self._columns_live) != len(self.live):
+            positions = pa.array(np.searchsorted(self._columns_live, self.live))
+            self._columns = {k: v.take(positions) for k, v in self._columns.items()}
+            self._columns_live = self.live
+        return self._columns[name]
+
+    def table(self, names: Sequence[str]) -> pa.Table:
+        return pa.table({name: self.column(name) for name in names}) if names else _no_columns(len(self.live))
+
+    # --- what stages do
+
+    def add(self, name: str, values: pa.Array, *, readable: bool = True) -> None:
+        """A new column, aligned with the living rows."""
+        self._outputs.append((name, self.live, values))
+        if readable:
+            if len(self._columns_live) != len(self.live) and self._columns:
+                self.column(next(iter(self._columns)))  # aligns the others first
+            self._columns[name], self._columns_live = values, self.live
+
+    def replace_text(self, text: pa.Array) -> None:
+        self._text, self._text_live = text, self.live
+
+    def kill(self, fate_of: np.ndarray, fates: Sequence[tuple[str | None, str | None, str | None]]) -> None:
+        """Living rows whose `fate_of` is not -1 end here, with fates[fate_of] = (stage, rule, reason)."""
+        doomed = fate_of >= 0
+        self._dead[self.live[doomed]] = fate_of[doomed] + len(self._fates)
+        self._fates.extend(fates)
+        self.live = self.live[~doomed]
+
+    def failed(self, live: np.ndarray, names: Sequence[str], failed: np.ndarray) -> None:
+        """All rules that failed (rows of `live` x rules) for the rows that a decision dropped."""
+        at = np.nonzero(failed)[1]
+        offsets = np.concatenate([[0], np.cumsum(failed.sum(axis=1))]).astype(np.int32)
+        values = pa.array(np.array(names, object)[at].tolist(), pa.string())
+        self._failed.append((live, pa.ListArray.from_arrays(pa.array(offsets), values)))
+
+    # --- what comes out
+
+    def result(self, schema: pa.Schema, left: dict[str, pa.Array]) -> pa.Table:
+        """The attribute rows of this batch: `left` (full length) and everything added, by the schema."""
+        columns = {**left, **self._verdict()}
+        for name, live, values in self._outputs:
+            columns[name] = _scatter(values, live, self.rows)
+        if self._text is not None:
+            for name, _ in SIZE:
+                columns[name] = _scatter(self.column(name), self.live, self.rows)
+        arrays = [columns[f.name].cast(f.type) if f.name in columns else pa.nulls(self.rows, f.type) for f in schema]
+        return pa.Table.from_arrays(arrays, schema=schema)
+
+    def _verdict(self) -> dict[str, pa.Array]:
+        alive = np.zeros(self.rows, np.bool_)
+        alive[self.live] = True
+        codes = pa.array(self._dead, mask=self._dead < 0)
+        fates = self._fates or [(None, None, None)]
+        found: dict[str, pa.Array] = {"alive": pa.array(alive)}
+        for position, name in enumerate(("stage", "rule", "reason")):
+            found[name] = pa.array([fate[position] for fate in fates], pa.string()).take(codes)
+        if self._failed:
+            rows = np.concatenate([live for live, _ in self._failed])
+            lists = pa.concat_arrays([lists for _, lists in self._failed])
+            order = np.argsort(rows, kind="stable")
+            found["failed"] = _scatter(lists.take(pa.array(order)), rows[order], self.rows)
+        return found
+
+
+def _no_columns(rows: int) -> pa.Table:
+    return pa.table({"row": pa.nulls(rows)})
+
+
+def _scatter(values: pa.Array, live: np.ndarray, rows: int) -> pa.Array:
+    if len(live) == rows:
+        return values
+    positions = np.full(rows, -1, np.int64)
+    positions[live] = np.arange(len(live))
+    return values.take(pa.array(positions, mask=positions < 0))
+
+
+# --- stages -------------------------------------------------------------------------------------------------------
+
+
+def apply(plan: Plan, part: Part, batch: Batch, counts: dict[str, Any]) -> None:
+    """Runs one stage method on the living rows. `counts` of this part grow: rows in, seconds, rules, changes."""
+    bound = plan.stage(part)
+    started = time.perf_counter()
+    counts["in"] = counts.get("in", 0) + len(batch.live)
+    try:
+        chosen = _where(bound, batch)
+        counts["ran"] = counts.get("ran", 0) + (len(batch.live) if chosen is None else int(chosen.sum()))
+        {"measure": _measure, "edit": _edit, "decide": _decide}[part.method](bound, batch, chosen, counts)
+    except TamisError:
+        raise
+    except Exception as error:
+        raise StageError(f"stage {bound.name} failed: {error}\n{traceback.format_exc()}") from error
+    counts["out"] = counts.get("out", 0) + len(batch.live)
+    counts["seconds"] = counts.get("seconds", 0.0) + time.perf_counter() - started
+
+
+def _where(bound: BoundStage, batch: Batch) -> np.ndarray | None:
+    """Rows for which `where` is true, or None for all."""
+    if bound.entry.where is None:
+        return None
+    expression = sql.parse(bound.entry.where, where=bound.place)
+    table = batch.table(sorted(expression.columns))
+    result = sql.evaluate(table, {"where": bound.entry.where}, {})["where"]
+    return pc.fill_null(result.combine_chunks(), False).to_numpy(zero_copy_only=False)
+
+
+def _chosen(table: pa.Table, chosen: np.ndarray | None) -> pa.Table:
+    return table if chosen is None else table.filter(pa.array(chosen))
+
+
+def _spread(values: pa.Array, chosen: np.ndarray | None) -> pa.Array:
+    return values if chosen is None else _scatter(values, np.flatnonzero(chosen), len(chosen))
+
+
+def _measure(bound: BoundStage, batch: Batch, chosen: np.ndarray | None, counts: dict[str, Any]) -> None:
+    table = _chosen(batch.table(bound.needs), chosen)
+    found = bound.stage.measure(table)
+    _check_shape(bound, found, len(table))
+    for added in _measured(bound):
+        values = _one(found[added.column.name]).cast(added.column.type)
+        if pa.types.is_floating(values.type) and pc.any(pc.is_nan(values)).as_py():
+            raise StageError(
+                f"stage {bound.name}: {added.name} holds NaN; a measure writes null where a value is undefined"
+            )
+        batch.add(added.name, _spread(values, chosen))
+    ran = np.ones(len(batch.live), np.bool_) if chosen is None else chosen
+    batch.add(f"{bound.name}_ran", pa.array(ran), readable=False)
+
+
+def _measured(bound: BoundStage) -> list[Added]:
+    names = set(bound.stage.measured)
+    return [added for added in bound.added if added.column.name in names]
+
+
+def _edit(bound: BoundStage, batch: Batch, chosen: np.ndarray | None, counts: dict[str, Any]) -> None:
+    table = _chosen(batch.table(bound.needs), chosen)
+    found = bound.stage.edit(table)
+    _check_shape(bound, found, len(table))
+    old, new = _one(table["text"]), _one(found["text"]).cast(TEXT)
+    if new.null_count:
+        raise StageError(f"stage {bound.name}: an edit must not return null texts")
+    changed = np.zeros(len(new), np.bool_) if new is old else pc.not_equal(old, new).to_numpy(zero_copy_only=False)
+    counts["changed"] = counts.get("changed", 0) + int(changed.sum())
+    for added in bound.added:
+        batch.add(added.name, _spread(_one(found[added.column.name]).cast(added.column.type), chosen))
+    hashes = pa.array(_hashes(new, changed), pa.string())
+    batch.add(f"{bound.name}_hash", _spread(hashes, chosen), readable=False)
+    if not changed.any():
+        return
+    if chosen is None:
+        batch.replace_text(new)
+    else:
+        batch.replace_text(pc.replace_with_mask(batch.text(), pa.array(chosen), new))
+    emptied = changed & (pc.binary_length(new).to_numpy(zero_copy_only=False) == 0)
+    if emptied.any():
+        doomed = emptied if chosen is None else _expand(emptied, chosen)
+        counts["empty"] = counts.get("empty", 0) + int(doomed.sum())
+        rule = f"{bound.name}.empty"
+        batch.failed(batch.live[doomed], [rule], np.ones((int(doomed.sum()), 1), np.bool_))
+        batch.kill(np.where(doomed, 0, -1), [(bound.name, rule, None)])
+
+
+def _decide(bound: BoundStage, batch: Batch, chosen: np.ndarray | None, counts: dict[str, Any]) -> None:
+    table = _chosen(batch.table(bound.needs), chosen)
+    rules = bound.stage.rules
+    found = bound.stage.decide(table)
+    _check_shape(bound, found, len(table))
+    names = [rule.name for rule in rules]
+    failed, unsure = np.zeros((len(table), len(rules)), np.bool_), np.zeros((len(table), len(rules)), np.bool_)
+    tallies = counts.setdefault("rules", {name: {"first": 0, "failed": 0, "null": 0} for name in names})
+    for position, rule in enumerate(rules):
+        verdict = _one(found.column(position))
+        null = pc.is_null(verdict).to_numpy(zero_copy_only=False)
+        failed[:, position] = ~pc.fill_null(verdict, rule.nulls != "fail").to_numpy(zero_copy_only=False)
+        unsure[:, position] = null & (rule.nulls == "quarantine")
+        tallies[rule.name]["null"] += int(null.sum())
+        tallies[rule.name]["failed"] += int(failed[:, position].sum())
+    first = np.where(failed.any(axis=1), failed.argmax(axis=1), -1)
+    for position, rule in enumerate(rules):
+        tallies[rule.name]["first"] += int((first == position).sum())
+    if bound.entry.action == "tag":
+        passed = pa.array(first < 0, mask=(first < 0) & unsure.any(axis=1))
+        batch.add(f"{bound.name}_pass", _spread(passed, chosen))
+        return
+    # a document that failed a rule is dropped, whatever else is null: the null could not have saved it
+    lost = (first < 0) & unsure.any(axis=1)
+    first_unsure = np.where(lost, unsure.argmax(axis=1), -1)
+    if chosen is not None:
+        first, first_unsure = _expand(first, chosen, -1), _expand(first_unsure, chosen, -1)
+        wide = np.zeros((len(chosen), len(rules)), np.bool_)
+        wide[chosen] = failed
+        failed = wide
+    dropped = first >= 0
+    if dropped.any():
+        batch.failed(batch.live[dropped], names, failed[dropped])
+    fates: list[tuple[str | None, str | None, str | None]] = [(bound.name, name, None) for name in names]
+    fates += [(bound.name, name, f"{bound.name}.null") for name in names]
+    batch.kill(np.where(dropped, first, np.where(first_unsure >= 0, first_unsure + len(names), -1)), fates)
+    counts["quarantined"] = counts.get("quarantined", 0) + int((first_unsure >= 0).sum())
+
+
+def _expand(values: np.ndarray, chosen: np.ndarray, other: Any = False) -> np.ndarray:
+    wide = np.full(len(chosen), other, values.dtype)
+    wide[chosen] = values
+    return wide
+
+
+def _one(column: pa.ChunkedArray) -> pa.Array:
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+def _check_shape(bound: BoundStage, found: pa.Table, rows: int) -> None:
+    if len(found) != rows:
+        raise StageError(f"stage {bound.name} returned {len(found)} rows for {rows}")
+
+
+# --- edits and hashes ---------------------------------------------------------------------------------------------
+
+
+def text_hash(data: bytes | memoryview) -> str:
+    """xxh3-128 of a text's UTF-8 bytes, 32 hex digits."""
+    return xxhash.xxh3_128_hexdigest(data)
+
+
+def _hashes(text: pa.Array, chosen: np.ndarray) -> list[str | None]:
+    """Hash of each chosen text, None elsewhere. One C call a document (0.4 us): far below the cost of reading it."""
+    _, offset_buffer, data_buffer = text.buffers()
+    offsets = np.frombuffer(offset_buffer, np.int64)[text.offset : text.offset + len(text) + 1].tolist()
+    data = memoryview(data_buffer) if data_buffer is not None else memoryview(b"")
+    digest = xxhash.xxh3_128_hexdigest
+    return [digest(data[offsets[i] : offsets[i + 1]]) if c else None for i, c in enumerate(chosen.tolist())]
+
+
+def hashes(text: pa.Array) -> list[str]:
+    """Hash of every text."""
+    return _hashes(text, np.ones(len(text), np.bool_))  # type: ignore[return-value]
+
+
+def edit_parts(plan: Plan, before: int) -> list[tuple[int, BoundStage]]:
+    """(step, stage) of every edit in the steps before `before`, in order."""
+    return [(i, plan.stage(p)) for i, step in enumerate(plan.steps[:before]) for p in step.parts if p.method == "edit"]
+
+
+def replay(edits: Sequence[BoundStage], text: pa.Array, columns: pa.Table) -> pa.Array:
+    """Text with the edits applied where they changed something (`<edit>_hash` in `columns` is not null)."""
+    for bound in edits:
+        changed = pc.is_valid(_one(columns[f"{bound.name}_hash"]))
+        if not pc.any(changed).as_py():
+            continue
+        rows = pa.table({name: text if name == "text" else columns[name] for name in bound.needs})
+        new = _one(bound.stage.edit(rows.filter(changed))["text"]).cast(TEXT)
+        text = new if len(new) == len(text) else pc.replace_with_mask(text, changed, new)
+    return text
+
+
+def last_hash(edits: Sequence[BoundStage], columns: pa.Table) -> pa.Array:
+    """The hash of each row's last text version."""
+    found = _one(columns["source_hash"])
+    for bound in edits:
+        found = pc.coalesce(_one(columns[f"{bound.name}_hash"]), found)
+    return found

@@ -1,0 +1,409 @@
+"""The run: plan, lock, steps in order, writing, ledger, manifest. The one long story.
+
+Invariant: at every moment the folder holds committed work only; the same command after a kill at any place continues
+and ends with what an undisturbed run gives.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from ..stages.base import UnitRows
+from ..stages.errors import DataError, RecipeError, StageError
+from .earlier import absolute, matching_stage, open_run
+from .events import EventLog
+from .executors.base import Executor, Failure, UnitWork
+from .finish import describe_columns, describe_rules, finish, versions, write_quarantine
+from .finished import read_manifest
+from .ledger import ledger_tasks, run_ledger
+from .listing import list_input
+from .lock import Lock
+from .plan import Plan, Step, make_plan, unit_first_rows
+from .progress import Progress
+from .receipts import Receipt, Receipts, encode, run_identity
+from .recipe import Recipe
+from .resolve import Inputs, ResolveContext, ResolveRuns, run_item
+from .run_unit import merge_counts
+from .storage import Storage, storage_at
+from .write import WriteTask, run_write, shard_size, write_tasks
+
+ExecutorName = Literal["inline", "ray"]
+
+
+@dataclass
+class Result:
+    """What a run came to. `manifest` is that of the output; `fresh` is False where there was nothing to do."""
+
+    output: str
+    manifest: dict[str, Any]
+    fresh: bool
+
+
+def work_storage(recipe: Recipe) -> Storage:
+    """Where attributes and receipts live: `work:`, by default below the output; it may be shared by runs."""
+    return storage_at(recipe.work or f"{recipe.output.rstrip('/')}/work")
+
+
+def plan_recipe(recipe: Recipe) -> Plan:
+    """Lists the input and plans; reads footers only, writes nothing."""
+    return make_plan(recipe, list_input(recipe.input))
+
+
+def run(
+    recipe: Recipe, *, executor: ExecutorName = "inline", workers: int | None = None, progress: Progress | None = None
+) -> Result:
+    """Runs a recipe to the end, or continues it. Raises the errors of `stages.errors`."""
+    storage = storage_at(recipe.output)
+    plan = plan_recipe(recipe)
+    finished = read_manifest(storage)
+    if finished is not None:
+        if finished.get("plan") == plan.key:
+            return Result(storage.root, finished, fresh=False)
+        raise RecipeError(_refusal(storage, finished, plan))
+    for bound in plan.graph.stages:
+        for earlier in getattr(bound.stage.config, "against", ()):
+            matching_stage(open_run(absolute(earlier)), bound)  # says now what would be missing hours later
+    identity = run_identity()
+    with Lock(storage, identity):
+        run = _Run(plan, storage, work_storage(recipe), identity, progress or Progress())
+        try:
+            run.executor = _executor(executor, workers, plan)
+            manifest = run.go()
+            if recipe.keep_work == "none":
+                run.work.remove_tree("")
+            return Result(storage.root, manifest, fresh=True)
+        finally:
+            run.close()
+
+
+def _executor(name: ExecutorName, workers: int | None, plan: Plan) -> Executor:
+    for bound in plan.graph.stages:
+        bound.stage.warm()  # compiled once here, so that workers find the cache warm
+    if name == "ray":
+        from .executors.ray import RayExecutor
+
+        return RayExecutor(workers)
+    from .executors.inline import InlineExecutor
+
+    return InlineExecutor()
+
+
+def _refusal(storage: Storage, finished: Mapping[str, Any], plan: Plan) -> str:
+    """What changed since the output was finished, and the ways on."""
+    old, new = finished.get("recipe", {}), plan.recipe.resolved()
+    changed = [k for k in sorted({*old, *new} - {"output", "work", "max_bad"}) if old.get(k) != new.get(k)]
+    files = {(f["name"], f["version"]) for f in finished.get("input", [])}
+    now = {(f.name, f.version) for f in plan.listing.files}
+    if files != now:
+        changed.append(f"{len(now - files)} input files are new or changed, {len(files - now)} are gone or changed")
+    what = "; ".join(changed) or "the version of Tamis or of a stage"
+    return f"{storage.root} holds a finished run of something else (changed: {what}); write to another --output"
+
+
+@dataclass
+class _Run:
+    """The state of one driver: receipts of every step, by unit id."""
+
+    plan: Plan
+    storage: Storage
+    work: Storage
+    identity: str
+    progress: Progress
+    executor: Executor = None  # type: ignore[assignment]
+    receipts: list[dict[str, Receipt]] = field(default_factory=list)
+    facts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.log = EventLog(self.storage, self.identity)
+        self.started = time.time()
+
+    def close(self) -> None:
+        if self.executor is not None:
+            self.executor.close()
+        self.progress.close()
+        self.log.flush()
+
+    # --- the story
+
+    def go(self) -> dict[str, Any]:
+        plan = self.plan
+        self.log(
+            "start", recipe=plan.recipe.name, plan=plan.key, units=len(plan.units), steps=[s.folder for s in plan.steps]
+        )
+        self.work.write(f"listing-{plan.key}.json", plan.listing.to_json().encode())
+        self.work.write(f"recipe-{plan.key}.json", encode(plan.recipe.resolved()))
+        index = 0
+        while index < len(plan.steps):
+            if plan.steps[index].kind == "resolve":
+                self._resolve(index)
+                index += 1
+                continue
+            steps = [index]
+            while steps[-1] + 1 < len(plan.steps) and plan.steps[steps[-1] + 1].kind == "unit":
+                steps.append(steps[-1] + 1)
+            self._units(steps)
+            if index == 0:
+                self._check_bad()
+            index = steps[-1] + 1
+        writes = self._write()
+        ledger = self._ledger(writes)
+        return self._finish(writes, ledger)
+
+    # --- per-unit steps
+
+    def _units(self, steps: Sequence[int]) -> None:
+        plan = self.plan
+        done = [Receipts(self.work, plan.steps[i].folder).load() for i in steps]
+        work = []
+        for unit_index, unit in enumerate(plan.units):
+            files = self._files(unit_index)
+            for by_unit in done:
+                if unit.id not in by_unit:
+                    work.append(UnitWork(unit_index, files))
+                    break
+                files.append(by_unit[unit.id]["file"])
+        name = "+".join(plan.steps[i].name for i in steps)
+        self.progress.begin(name, len(plan.units), len(plan.units) - len(work))
+        started = time.time()
+        failures: list[Failure] = []
+        for outcome in self.executor.units(plan, self.work, steps, work) if work else ():
+            for position, receipt in outcome.receipts.items():
+                done[position - steps[0]][receipt["unit"]] = receipt
+                self.log(
+                    "unit",
+                    step=plan.steps[position].folder,
+                    unit=receipt["unit"],
+                    rows=receipt["rows"],
+                    seconds=receipt.get("seconds"),
+                )
+                if position == steps[-1]:
+                    self.progress.unit(name, receipt)
+            if outcome.failure:
+                self.log("failure", what=outcome.failure.what, kind=outcome.failure.kind, error=outcome.failure.message)
+                failures.append(outcome.failure)
+                if outcome.failure.kind in ("SetupError", "DataError"):
+                    break  # the disk is full or the source changes: the other units would only meet the same
+        self.progress.end(name)
+        _raise(failures)
+        ids = {unit.id for unit in plan.units}
+        for index, by_unit in zip(steps, done, strict=True):
+            ours = {k: r for k, r in by_unit.items() if k in ids}
+            Receipts(self.work, plan.steps[index].folder).compact(by_unit)
+            self.receipts.append(ours)
+            self.seconds[plan.steps[index].folder] = time.time() - started
+
+    def _files(self, unit: int) -> list[str]:
+        """Attribute files of a unit over the steps that are done."""
+        return [by_unit[self.plan.units[unit].id]["file"] for by_unit in self.receipts]
+
+    def _check_bad(self) -> None:
+        """The first pass is complete: too much of the input unusable stops the run, with a complete quarantine."""
+        plan, first = self.plan, self.receipts[0]
+        rows = sum(r["rows"] for r in first.values())
+        bad = sum(r.get("quarantined", 0) for r in first.values())
+        lost = sum(entry["bytes"] for r in first.values() for entry in r["lost"])
+        size = sum(f.size for f in plan.listing.files)
+        share = max(bad / rows if rows else 0.0, lost / size if size else 0.0)
+        if share <= plan.recipe.max_bad:
+            return
+        write_quarantine(plan, self.storage, self.work, self.receipts, self._all_files())
+        worst: dict[str, int] = {}
+        for unit in plan.units:
+            for entry in first[unit.id]["lost"]:
+                worst[entry["file"]] = worst.get(entry["file"], 0) + entry["bytes"]
+            for name, count in first[unit.id].get("bad", {}).items():
+                worst[name] = worst.get(name, 0) + count
+        names = ", ".join(sorted(worst, key=lambda n: -worst[n])[:5])
+        raise DataError(
+            f"{bad:,} of {rows:,} rows and {lost:,} of {size:,} bytes cannot be used, more than max_bad "
+            f"({plan.recipe.max_bad:.2%}); worst: {names}. {self.storage.root}/quarantine tells each; "
+            "mend the input, or run the same command with --set max_bad=100%"
+        )
+
+    # --- resolve steps
+
+    def _resolve(self, index: int) -> None:
+        plan = self.plan
+        step, bound = plan.steps[index], plan.stage(plan.steps[index].parts[0])
+        receipts = Receipts(self.work, step.folder)
+        done, committed = receipts.load(), receipts.get("facts")
+        self.progress.begin(step.name, len(plan.units), len([u for u in plan.units if u.id in done]))
+        started = time.time()
+        if committed is None:
+            rows = [self.receipts[0][unit.id]["rows"] for unit in plan.units]
+            first = unit_first_rows(rows)
+            units = tuple(UnitRows(i, u.id, first[i], rows[i]) for i, u in enumerate(plan.units))
+            earlier = tuple((o, absolute(o)) for o in getattr(bound.stage.config, "against", ()))
+            inputs = Inputs(plan, self.work, index, units, tuple(tuple(f) for f in self._all_files()), earlier)
+            context = ResolveContext(inputs, self._run_items)
+            facts = bound.stage.resolve(ResolveRuns(units), context)
+            committed = receipts.commit("facts", {"facts": facts, "cpu_seconds": context.cpu_seconds})
+            done = receipts.load()
+        self.progress.end(step.name)
+        missing = [u.id for u in plan.units if u.id not in done]
+        if missing:
+            raise StageError(f"{bound.place}: wrote no verdict for {len(missing)} units, the first {missing[0]}")
+        self.facts[bound.name] = committed["facts"]
+        receipts.compact(done)
+        self.receipts.append({u.id: done[u.id] for u in plan.units})
+        self.seconds[step.folder] = time.time() - started
+        self.log("resolved", step=step.folder, facts=committed["facts"], seconds=round(time.time() - started, 3))
+
+    def _run_items(self, inputs: Inputs, phase: str, function: Any, items: Mapping[str, Any]) -> Iterator[Receipt]:
+        arguments = {name: (phase, function, name, value) for name, value in items.items()}
+        yield from self._items(f"{inputs.plan.steps[inputs.index].name}/{phase}", run_item, (inputs,), arguments)
+
+    def _items(
+        self, what: str, function: Any, shared: tuple[Any, ...], items: Mapping[str, tuple[Any, ...]]
+    ) -> Iterator[Receipt]:
+        """Runs items on the executor; failures are raised after all others are done."""
+        failures = []
+        for outcome in self.executor.items(function, shared, items):
+            if isinstance(outcome, Failure):
+                self.log("failure", what=f"{what}: {outcome.what}", kind=outcome.kind, error=outcome.message)
+                failures.append(outcome)
+            else:
+                self.log("item", phase=what, item=outcome["item"])
+                yield outcome
+        _raise(failures)
+
+    def _all_files(self) -> list[list[str]]:
+        return [self._files(i) for i in range(len(self.plan.units))]
+
+    # --- writing
+
+    def _write(self) -> list[tuple[WriteTask, Receipt]]:
+        plan = self.plan
+        last = self.receipts[-1]
+        sizes = [last[unit.id].get("alive_bytes", 0) for unit in plan.units]
+        size = shard_size(plan, sum(sizes))
+        tasks = write_tasks(sizes, size)
+        folder = f"write-{plan.key}"
+        items = {t.item: (folder, t, [self._files(u) for u in t.units], size) for t in tasks}
+        done = self._tasks("write", folder, run_write, (plan, self.storage, self.work), items)
+        return [(task, done[task.item]) for task in tasks]
+
+    def _ledger(self, writes: Sequence[tuple[WriteTask, Receipt]]) -> list[Receipt]:
+        plan = self.plan
+        rows = [self.receipts[0][unit.id]["rows"] for unit in plan.units]
+        folder, places = f"ledger-{plan.key}", f"write-{plan.key}"
+        tasks = ledger_tasks(plan, rows, writes)
+        items = {t.item: (folder, places, t, [self._files(u) for u in t.units]) for t in tasks}
+        done = self._tasks("ledger", folder, run_ledger, (plan, self.storage, self.work), items)
+        return [done[task.item] for task in tasks]
+
+    def _tasks(
+        self, name: str, folder: str, function: Any, shared: tuple[Any, ...], items: Mapping[str, tuple[Any, ...]]
+    ) -> dict[str, Receipt]:
+        """Tasks that write files of the output: done are those whose files still stand with their sizes."""
+        receipts = Receipts(self.work, folder)
+        loaded = receipts.load()
+        standing = self.storage.list("data") | self.storage.list("ledger")
+        whole = {k for k, r in loaded.items() if all(standing.get(e["file"]) == e["bytes"] for e in r["data"])}
+        receipts.forget(set(loaded) - whole)
+        done = {k: loaded[k] for k in whole if k in items}
+        self.progress.begin(name, len(items), len(done))
+        started = time.time()
+        missing = {k: v for k, v in items.items() if k not in done}
+        for receipt in self._items(name, function, shared, missing):
+            done[receipt["item"]] = receipt
+            self.progress.unit(name, receipt)
+        self.progress.end(name)
+        receipts.compact(done)
+        self.seconds[name] = time.time() - started
+        return done
+
+    # --- the end
+
+    def _finish(self, writes: Sequence[tuple[WriteTask, Receipt]], ledger: Sequence[Receipt]) -> dict[str, Any]:
+        plan, storage = self.plan, self.storage
+        files = [entry for _, receipt in writes for entry in receipt["data"]]
+        files += [entry for receipt in ledger for entry in receipt["data"]]
+        files += write_quarantine(plan, storage, self.work, self.receipts, self._all_files())
+        named = {entry["file"] for entry in files}
+        for folder in ("data", "ledger", "quarantine"):
+            storage.remove_temporary(folder)
+            for path in storage.list(folder):
+                if path not in named:
+                    storage.remove(path)
+        manifest = self._manifest(files, ledger)
+        finish(storage, manifest, files)
+        self.log("finished", **manifest["counts"])
+        return manifest
+
+    def _manifest(self, files: Sequence[Mapping[str, Any]], ledger: Sequence[Receipt]) -> dict[str, Any]:
+        plan = self.plan
+        first = self.receipts[0]
+        counts = {key: sum(r[key] for r in ledger) for key in ("kept", "dropped", "quarantined")}
+        rows = sum(r["rows"] for r in first.values())
+        if sum(counts.values()) != rows:
+            raise StageError(f"the ledger does not add up: {counts} of {rows} rows; this is a bug in Tamis")
+        lost = [entry["file"] for r in first.values() for entry in r["lost"]]
+        digests: dict[str, int] = {}
+        for receipt in first.values():
+            for name, part in receipt.get("digests", {}).items():
+                digests[name] = (digests.get(name, 0) + int(part, 16)) % 2**64
+        return {
+            "format": 1,
+            "name": plan.recipe.name,
+            "run": self.identity,
+            "plan": plan.key,
+            "recipe": plan.recipe.resolved(),
+            "versions": versions(),
+            "counts": {
+                "rows": rows,
+                **counts,
+                "bytes_read": sum(r["read_bytes"] for r in first.values()),
+                "bytes_written": sum(r.get("alive_bytes", 0) for r in self.receipts[-1].values()),
+                "files": len(plan.listing.files),
+                "files_lost": len(set(lost)),
+                "bytes_lost": sum(entry["bytes"] for r in first.values() for entry in r["lost"]),
+            },
+            "stages": self._stages(),
+            "facts": self.facts,
+            "columns": describe_columns(plan),
+            "rules": describe_rules(plan),
+            "steps": [
+                {"folder": s.folder, "kind": s.kind, "seconds": round(self.seconds.get(s.folder, 0.0), 3)}
+                for s in plan.steps
+            ],
+            "seconds": round(time.time() - self.started, 3),
+            "input": [
+                {"name": f.name, "size": f.size, "version": f.version, "note": f.note or f.error}
+                | ({"digest": f"{digests[f.name]:016x}"} if f.name in digests else {})
+                for f in plan.listing.files
+            ],
+            "files": len(files) + 2,
+        }
+
+    def _stages(self) -> list[dict[str, Any]]:
+        """The funnel: per stage what came in and out, by which rules, in how many seconds; summed from receipts."""
+        found = []
+        for index, bound in enumerate(self.plan.graph.stages):
+            total: dict[str, Any] = {}
+            for step, by_unit in zip(self.plan.steps, self.receipts, strict=True):
+                for position, part in enumerate(step.parts):
+                    if part.stage == index and (part.method != "measure" or bound.stage.kind == "measure"):
+                        for receipt in by_unit.values():
+                            merge_counts([total], [receipt["parts"][position]])
+            if bound.stage.kind == "resolve":
+                total["seconds"] = self.seconds[self._folder(index)]
+            total["seconds"] = round(total.get("seconds", 0.0), 3)
+            found.append({"name": bound.name, "use": bound.use, "kind": bound.stage.kind, **total})
+        return found
+
+    def _folder(self, stage: int) -> str:
+        step: Step = next(s for s in self.plan.steps if s.kind == "resolve" and s.parts[0].stage == stage)
+        return step.folder
+
+
+def _raise(failures: Sequence[Failure]) -> None:
+    if failures:
+        first = failures[0].error()
+        if len(failures) > 1:
+            raise type(first)(f"{first}\nand {len(failures) - 1} more; log.jsonl has them all")
+        raise first

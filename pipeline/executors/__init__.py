@@ -1,0 +1,1 @@
+"""Where work runs: `inline` (this process) or `ray`. Both call the same functions and return receipts."""

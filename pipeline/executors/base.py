@@ -1,0 +1,84 @@
+"""What the driver asks of an executor.
+
+Invariant: work is named by ids and answered by receipts; no text crosses between driver and workers.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from ...stages.errors import DataError, RecipeError, SetupError, StageError, TamisError
+from ..plan import Plan
+from ..receipts import Receipt
+from ..run_unit import run_unit
+from ..storage import Storage
+
+KINDS: dict[str, type[TamisError]] = {c.__name__: c for c in (RecipeError, SetupError, DataError, StageError)}
+ATTEMPTS = 3  # of a unit whose process dies, per run
+
+
+@dataclass
+class UnitWork:
+    """A unit and how far it is: names of the attribute files it has, one per finished step."""
+
+    unit: int
+    files: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a unit or item has no receipt."""
+
+    what: str
+    kind: str  # name of a TamisError
+    message: str
+
+    def error(self) -> TamisError:
+        return KINDS.get(self.kind, StageError)(self.message)
+
+
+@dataclass
+class UnitOutcome:
+    """What came of a unit in a chain of per-unit steps: receipts by step index, or a failure."""
+
+    unit: int
+    receipts: dict[int, Receipt] = field(default_factory=dict)
+    failure: Failure | None = None
+
+
+class Executor(Protocol):
+    """Runs per-unit steps and items. `close` stops what it started."""
+
+    def units(
+        self, plan: Plan, storage: Storage, steps: Sequence[int], work: Sequence[UnitWork]
+    ) -> Iterator[UnitOutcome]:
+        """Every unit through consecutive per-unit steps; a unit that has a step's file skips that step."""
+        ...
+
+    def items(
+        self, function: Callable[..., Receipt], shared: tuple[Any, ...], items: Mapping[str, tuple[Any, ...]]
+    ) -> Iterator[Receipt | Failure]:
+        """`function(*shared, *arguments)` for every item, in any order. `shared` travels once per worker."""
+        ...
+
+    def close(self) -> None: ...
+
+
+def advance(plan: Plan, storage: Storage, index: int, outcome: UnitOutcome, files: list[str]) -> None:
+    """One step of one unit, errors as data: a bad unit must not stop the others."""
+    try:
+        receipt = run_unit(plan, storage, index, plan.units[outcome.unit], files)
+    except Exception as error:
+        outcome.failure = failure_of(f"unit {plan.units[outcome.unit].id}", error)
+        return
+    outcome.receipts[index] = receipt
+    files.append(receipt["file"])
+
+
+def failure_of(what: str, error: BaseException) -> Failure:
+    if isinstance(error, TamisError):
+        return Failure(what, type(error).__name__, f"{what}: {error}" if isinstance(error, StageError) else str(error))
+    return Failure(what, "StageError", f"{what}: {error!r}\n{''.join(traceback.format_exception(error))}")

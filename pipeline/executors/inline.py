@@ -1,0 +1,38 @@
+"""Everything in this process, one unit after the other: for tests, the debugger, and small inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from ..plan import Plan
+from ..receipts import Receipt
+from ..storage import Storage
+from .base import Failure, UnitOutcome, UnitWork, advance, failure_of
+
+
+class InlineExecutor:
+    """See `base.Executor`."""
+
+    def units(
+        self, plan: Plan, storage: Storage, steps: Sequence[int], work: Sequence[UnitWork]
+    ) -> Iterator[UnitOutcome]:
+        for todo in work:
+            outcome = UnitOutcome(todo.unit)
+            files = list(todo.files)
+            for index in steps:
+                if len(files) <= index and outcome.failure is None:
+                    advance(plan, storage, index, outcome, files)
+            yield outcome
+
+    def items(
+        self, function: Callable[..., Receipt], shared: tuple[Any, ...], items: Mapping[str, tuple[Any, ...]]
+    ) -> Iterator[Receipt | Failure]:
+        for name, arguments in items.items():
+            try:
+                yield function(*shared, *arguments)
+            except Exception as error:
+                yield failure_of(name, error)
+
+    def close(self) -> None:
+        """Nothing was started."""

@@ -1,0 +1,161 @@
+"""The same work on Ray: per-unit steps as one Ray Data pipeline over unit ids, everything else as plain tasks.
+
+Invariant: between operators a unit is one row of ids and receipts, `batch_size=1`, which nothing can cut or merge.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import pyarrow as pa
+import ray
+import ray.data
+
+from ...stages.errors import SetupError
+from ..plan import Plan
+from ..receipts import Receipt, run_identity
+from ..storage import Storage
+from .base import ATTEMPTS, Failure, UnitOutcome, UnitWork, advance, failure_of
+
+WAVE = 20_000  # units in one pipeline: bounds the driver's object references
+OBJECT_STORE = 256 << 20  # receipts only; Ray's minimum is 75 MB
+
+_shared: dict[str, Any] = {}  # per worker process: what `ray.put` holds, fetched once
+
+
+class RayExecutor:
+    """See `base.Executor`. Joins the cluster at RAY_ADDRESS, else starts one on this machine with `workers` CPUs."""
+
+    def __init__(self, workers: int | None = None) -> None:
+        self.run = run_identity()
+        os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
+        if not os.environ.get("RAY_ADDRESS"):
+            options |= {
+                "num_cpus": workers or os.cpu_count(),
+                "include_dashboard": False,
+                "object_store_memory": OBJECT_STORE,
+            }
+        ray.init(ignore_reinit_error=True, **options)
+        self.slots = int(workers or ray.cluster_resources().get("CPU", 0))
+        if self.slots < 1:
+            raise SetupError("the Ray cluster has no CPU; add a worker node or pass --workers")
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        context.print_on_execution_start = False
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+    def units(
+        self, plan: Plan, storage: Storage, steps: Sequence[int], work: Sequence[UnitWork]
+    ) -> Iterator[UnitOutcome]:
+        self._admit(plan, steps)
+        shared = {"name": f"{self.run}-{plan.key}", "ref": ray.put((plan, storage))}
+        for start in range(0, len(work), WAVE):
+            wave = work[start : start + WAVE]
+            rows = [{"unit": todo.unit, "state": json.dumps({"files": todo.files})} for todo in wave]
+            pipeline = ray.data.from_items(rows, override_num_blocks=len(rows))
+            for index in steps:
+                held = plan.stage(plan.steps[index].parts[0]).stage.resources if plan.steps[index].parts else None
+                pipeline = pipeline.map_batches(
+                    _run_step,
+                    fn_kwargs={"shared": shared, "index": index, "run": self.run},
+                    batch_size=1,
+                    batch_format="pyarrow",
+                    num_cpus=held.cpus if held else 1,
+                    compute=ray.data.TaskPoolStrategy(size=self.slots),
+                )
+            for batch in pipeline.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+                for unit, state in zip(batch["unit"].to_pylist(), batch["state"].to_pylist(), strict=True):
+                    yield _outcome(unit, json.loads(state))
+
+    def items(
+        self, function: Callable[..., Receipt], shared: tuple[Any, ...], items: Mapping[str, tuple[Any, ...]]
+    ) -> Iterator[Receipt | Failure]:
+        """Plain tasks with a bounded window; a dead process costs one of three attempts."""
+        if not items:
+            return
+        handle = {"name": f"{self.run}-{len(_shared)}-{id(items)}", "ref": ray.put(shared)}
+        task = ray.remote(num_cpus=1, max_retries=ATTEMPTS - 1)(_run_item)
+        waiting = iter(items.items())
+        running: dict[Any, str] = {}
+        while True:
+            while len(running) < 2 * self.slots and (following := next(waiting, None)) is not None:
+                running[task.remote(function, handle, *following)] = following[0]
+            if not running:
+                return
+            ready, _ = ray.wait(list(running), num_returns=1)
+            name = running.pop(ready[0])
+            try:
+                yield ray.get(ready[0])
+            except ray.exceptions.RayError as error:
+                yield Failure(name, "StageError", f"{name}: its process died {ATTEMPTS} times ({error})")
+
+    def _admit(self, plan: Plan, steps: Sequence[int]) -> None:
+        """Refuses what the cluster cannot hold: Ray Data would wait for ever."""
+        cluster = ray.cluster_resources()
+        for index in steps:
+            for part in plan.steps[index].parts:
+                bound = plan.stage(part)
+                need = bound.stage.resources
+                for kind, amount in (("CPU", need.cpus), ("GPU", need.gpus)):
+                    if amount > cluster.get(kind, 0):
+                        raise SetupError(
+                            f"{bound.place}: needs {amount:g} {kind}, the cluster has {cluster.get(kind, 0):g}"
+                        )
+
+    def close(self) -> None:
+        ray.shutdown()
+
+
+def _fetch(shared: dict[str, Any]) -> Any:
+    if shared["name"] not in _shared:
+        _shared.clear()
+        _shared[shared["name"]] = ray.get(shared["ref"])
+    return _shared[shared["name"]]
+
+
+def _run_step(batch: pa.Table, shared: dict[str, Any], index: int, run: str) -> pa.Table:
+    """One step of one unit, in a worker."""
+    plan, storage = _fetch(shared)
+    unit, state = batch["unit"][0].as_py(), json.loads(batch["state"][0].as_py())
+    outcome = _outcome(unit, state)
+    files = list(state["files"])
+    if len(files) <= index and outcome.failure is None:
+        if _may_try(plan, storage, index, unit, run):
+            advance(plan, storage, index, outcome, files)
+        else:
+            stages = ", ".join(plan.stage(p).name for p in plan.steps[index].parts)
+            what = f"unit {plan.units[unit].id}"
+            outcome.failure = Failure(what, "StageError", f"{what}: its process died {ATTEMPTS} times in: {stages}")
+    state = {
+        "files": files,
+        "receipts": outcome.receipts,
+        "failure": asdict(outcome.failure) if outcome.failure else None,
+    }
+    return pa.table({"unit": [unit], "state": [json.dumps(state)]})
+
+
+def _may_try(plan: Plan, storage: Storage, index: int, unit: int, run: str) -> bool:
+    """Counts attempts by marks, since Ray retries a task whose process died without end and without telling it."""
+    folder = f"{plan.steps[index].folder}/attempts/{run}"
+    return any(storage.create(f"{folder}/{plan.units[unit].id}.{k}", b"") for k in range(ATTEMPTS))
+
+
+def _outcome(unit: int, state: dict[str, Any]) -> UnitOutcome:
+    failure = Failure(**state["failure"]) if state.get("failure") else None
+    return UnitOutcome(unit, {int(k): v for k, v in state.get("receipts", {}).items()}, failure)
+
+
+def _run_item(
+    function: Callable[..., Receipt], shared: dict[str, Any], name: str, arguments: tuple[Any, ...]
+) -> Receipt | Failure:
+    try:
+        return function(*_fetch(shared), *arguments)
+    except Exception as error:
+        return failure_of(name, error)

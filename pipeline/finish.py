@@ -1,0 +1,127 @@
+"""The end of a run: quarantine, manifest, checksums.
+
+Invariant: the manifest is written last; its presence means finished. `checksums.txt` names every file of the output
+with its hash, and its own last line is the hash of the lines before it.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import xxhash
+
+from .attributes import Attributes
+from .finished import CHECKSUMS, MANIFEST
+from .parquet import Layout, ParquetSink, write_table
+from .plan import Plan
+from .receipts import Receipt
+from .storage import Storage
+
+COVERED = ("data/", "ledger/", "quarantine/")
+UNCOVERED = ("lock.json", "log.jsonl", CHECKSUMS)
+PACKAGES = ("tamis", "pyarrow", "numpy", "numba", "duckdb", "xxhash", "ray")
+QUARANTINED = pa.schema(
+    [
+        ("doc_id", pa.string()),
+        ("source_file", pa.string()),
+        ("source_row", pa.int64()),
+        ("source_hash", pa.string()),
+        ("stage", pa.string()),
+        ("rule", pa.string()),
+        ("reason", pa.string()),
+    ]
+)
+LOST_FILES = pa.schema([("file", pa.string()), ("bytes", pa.int64()), ("error", pa.string())])
+
+
+def write_quarantine(
+    plan: Plan,
+    storage: Storage,
+    work: Storage,
+    receipts: Sequence[Mapping[str, Receipt]],
+    files: Sequence[Sequence[str]],
+) -> list[dict[str, Any]]:
+    """quarantine/rows.parquet and quarantine/files.parquet, in identity order. `receipts`: per step, by unit id."""
+    layout = Layout(dictionary=("source_file", "stage", "rule", "reason"))
+    rows = write_table(
+        storage, "quarantine/rows.parquet", _quarantined(plan, work, receipts, files), QUARANTINED, layout
+    )
+    lost = [entry for unit in plan.units for entry in receipts[0][unit.id]["lost"]]
+    lost.sort(key=lambda entry: entry["file"])
+    table = pa.Table.from_pylist(lost, schema=LOST_FILES)
+    gone = write_table(storage, "quarantine/files.parquet", [table], LOST_FILES, layout)
+    return [_entry("quarantine/files.parquet", gone), _entry("quarantine/rows.parquet", rows)]
+
+
+def _entry(path: str, sink: ParquetSink) -> dict[str, Any]:
+    return {"file": path, "rows": sink.rows, "bytes": sink.bytes, "hash": sink.hash}
+
+
+def _quarantined(
+    plan: Plan, work: Storage, receipts: Sequence[Mapping[str, Receipt]], files: Sequence[Sequence[str]]
+) -> Iterator[pa.Table]:
+    names = ["doc_id", "source_file", "source_row", "source_hash"]
+    for index, unit in enumerate(plan.units):
+        for step, by_unit in enumerate(receipts):
+            if not by_unit[unit.id].get("quarantined"):
+                continue
+            attributes = Attributes(plan, work, files[index])
+            verdict = attributes.verdicts(step)
+            bad = pc.is_valid(verdict["reason"])
+            table = attributes.read(names).filter(bad)
+            for name in ("stage", "rule", "reason"):
+                table = table.append_column(name, verdict[name].filter(bad))
+            yield table
+
+
+def versions() -> dict[str, str]:
+    """What results may depend on besides the recipe."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "unknown"
+    return found
+
+
+def describe_columns(plan: Plan) -> list[dict[str, Any]]:
+    """Name, type, stage and definition of every measured ledger column, for `why`, cards and tuning."""
+    return [
+        {"name": a.name, "type": str(a.column.type), "stage": bound.name, "doc": a.column.doc}
+        for bound in plan.graph.stages
+        for a in bound.added
+        if a.column.ledger
+    ]
+
+
+def describe_rules(plan: Plan) -> dict[str, dict[str, Any]]:
+    """Every rule with its expression, parameters and source."""
+    found: dict[str, dict[str, Any]] = {}
+    for bound in plan.graph.stages:
+        for rule in bound.stage.rules:
+            found[rule.name] = {
+                "stage": bound.name,
+                "sql": rule.sql,
+                "params": dict(rule.params),
+                "source": rule.source,
+                "nulls": rule.nulls,
+                "needs": list(rule.needs),
+            }
+    return found
+
+
+def finish(storage: Storage, manifest: dict[str, Any], files: Iterable[Mapping[str, Any]]) -> None:
+    """Writes checksums.txt over `files` and the manifest, then the manifest itself."""
+    content = json.dumps(manifest, indent=1, ensure_ascii=False, sort_keys=False).encode()
+    lines = [f"{entry['hash']} {entry['bytes']} {entry['file']}" for entry in files]
+    lines.append(f"{xxhash.xxh3_128_hexdigest(content)} {len(content)} {MANIFEST}")
+    text = "".join(f"{line}\n" for line in sorted(lines, key=lambda line: line.split(" ", 2)[2]))
+    storage.write(CHECKSUMS, f"{text}{xxhash.xxh3_128_hexdigest(text.encode())}\n".encode())
+    storage.write(MANIFEST, content)

@@ -1,0 +1,33 @@
+"""A finished output as its manifest tells it.
+
+Invariant: the manifest is written last, so its presence means finished.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ..stages.errors import RecipeError
+from .storage import Storage, storage_at
+
+MANIFEST, CHECKSUMS = "manifest.json", "checksums.txt"
+
+
+def read_manifest(storage: Storage) -> dict[str, Any] | None:
+    """The manifest of a finished run, or None; {} where it cannot be parsed."""
+    try:
+        found = json.loads(storage.read(MANIFEST))
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def output_identity(output: str) -> str:
+    """What changes when an output changes: the last line of its checksums. RecipeError where it is not finished."""
+    storage = storage_at(output)
+    if not read_manifest(storage):
+        raise RecipeError(f"{output}: is no finished output of Tamis (it has no manifest.json)")
+    return storage.read(CHECKSUMS).decode().splitlines()[-1]

@@ -1,0 +1,288 @@
+"""Stages wired to columns: who adds what, who reads what, under which full names; everything checked before anything runs.
+
+Invariant: after `build_graph` every column that a stage reads is known by its full name, its owner and its type.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import xxhash
+from pydantic import ValidationError
+
+from ..stages import sql
+from ..stages.base import Column, Stage, stage_class
+from ..stages.errors import RecipeError, did_you_mean
+from .finished import output_identity
+from .recipe import Recipe, StageEntry, config_error
+
+SYSTEM_COLUMNS: dict[str, pa.DataType] = {
+    "doc_id": pa.string(),
+    "source_file": pa.string(),
+    "source_row": pa.int64(),
+    "source_hash": pa.string(),
+    "url": pa.string(),
+    "date": pa.string(),
+    "text": pa.large_string(),
+    "bytes": pa.int64(),  # of the text version at hand
+    "chars": pa.int64(),  # code points of the text version at hand
+}
+LEDGER_COLUMNS = (
+    "bytes_read",
+    "chars_read",
+    "bytes_written",
+    "chars_written",
+    "decision",
+    "stage",
+    "rule",
+    "failed",
+    "reason",
+    "out_file",
+    "out_row",
+)
+RESERVED = {*SYSTEM_COLUMNS, *LEDGER_COLUMNS, "alive", "n", "row"}
+
+
+@dataclass(frozen=True)
+class Added:
+    """A column as it stands in attributes and ledger: full name, and what its stage says of it."""
+
+    name: str
+    column: Column
+
+
+@dataclass
+class BoundStage:
+    """A stage of the recipe with every name resolved."""
+
+    entry: StageEntry
+    stage: Stage
+    name: str
+    place: str  # 'recipe.yaml:12 (name)' for messages
+    added: tuple[Added, ...] = ()
+    needs: tuple[str, ...] = ()  # full names, where's columns among them
+    earlier: tuple[str, ...] = ()  # identity of every output in `against`
+
+    @property
+    def use(self) -> str:
+        return self.entry.use
+
+    @functools.cached_property
+    def cell_key(self) -> str:
+        """Hash of all that this stage's results depend on besides what it reads."""
+        config = self.stage.config.model_dump(mode="json", exclude=set(self.stage.not_in_key))
+        facts = [self.use, self.stage.version, config, self.stage.fingerprint(), self.entry.where, self.entry.action]
+        return digest([*facts, self.needs, self.earlier, self.stage.seed if self.stage.draws else None])
+
+    def full(self, plain: str) -> str:
+        return next(a.name for a in self.added if a.column.name == plain)
+
+
+@dataclass
+class Graph:
+    """The stages in order, and the input columns that the run decodes."""
+
+    stages: list[BoundStage]
+    input_types: dict[str, pa.DataType]  # by canonical name
+    input_names: dict[str, str]  # canonical name -> name in the input
+    read_columns: list[str] = field(default_factory=list)  # canonical names that the first pass must decode
+    carried: list[str] = field(default_factory=list)  # input columns that attributes keep (ledger, resolve)
+    data_columns: list[tuple[str, str]] = field(default_factory=list)  # (canonical column, written name), text apart
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def measured(self) -> list[Added]:
+        return [a for bound in self.stages for a in bound.added]
+
+
+def digest(value: Any) -> str:
+    """16 hex digits over canonical JSON."""
+    return xxhash.xxh3_64_hexdigest(json.dumps(value, sort_keys=True, default=str).encode())
+
+
+def build_graph(recipe: Recipe, input_schema: pa.Schema) -> Graph:
+    """Instantiates the stages and resolves every column. Raises RecipeError with place and nearest name."""
+    stages = [_instantiate(recipe, entry, name) for entry, name in _named(recipe)]
+    for index, bound in enumerate(stages):
+        _bind(stages, index)
+        bound.added = _added(bound)
+    wanted = _wanted(recipe, stages)
+    for bound in stages:
+        plain = frozenset(a.column.name for a in bound.added if a.name in wanted)
+        if plain:
+            bound.stage.select(plain)
+            bound.added = _added(bound)
+    graph = Graph(stages, {}, {})
+    _name_input(graph, input_schema)
+    _check_columns(graph, recipe)
+    _choose_columns(graph, recipe)
+    return graph
+
+
+def _named(recipe: Recipe) -> list[tuple[StageEntry, str]]:
+    """Names for unnamed stages: the name of their file; a second unnamed one that adds no columns gets a number."""
+    seen: dict[str, int] = {e.name: 1 for e in recipe.stages if e.name}
+    found = []
+    for entry in recipe.stages:
+        name = entry.name or entry.use.rpartition(":")[2].lower()
+        if entry.name is None:
+            seen[name] = seen.get(name, 0) + 1
+            if seen[name] > 1 and entry.use != "rules":
+                raise RecipeError(f"{recipe.where(entry)}: {name} is used twice: give this one a `name:`")
+            name = name if seen[name] == 1 else f"{name}_{seen[name]}"
+        found.append((entry, name))
+    return found
+
+
+def _instantiate(recipe: Recipe, entry: StageEntry, name: str) -> BoundStage:
+    place = recipe.where(entry)
+    try:
+        cls = stage_class(entry.use)
+    except RecipeError as error:
+        raise RecipeError(f"{place}: {error}") from None
+    try:
+        config = cls.Config.model_validate(entry.config)
+    except ValidationError as error:
+        raise config_error(entry, recipe, error, list(cls.Config.model_fields)) from error
+    try:
+        stage = cls(config, name=name, seed=recipe.seed)
+        earlier = tuple(output_identity(output) for output in getattr(config, "against", ()))
+        return BoundStage(entry, stage, name, place, earlier=earlier)
+    except RecipeError as error:
+        raise RecipeError(f"{place}: {error}") from None
+
+
+def _bind(stages: Sequence[BoundStage], index: int) -> None:
+    """Finds, for a preset's plain names, the stage before it that has them; refuses where an edit stands between."""
+    bound = stages[index]
+    plain_needs = bound.stage.plain_needs
+    if plain_needs:
+        names: dict[str, str] = {}
+        earlier = stages[:index]
+        if bound.stage.of:
+            earlier_names = [b.name for b in earlier]
+            if bound.stage.of not in earlier_names:
+                raise RecipeError(
+                    f"{bound.place}: of: {bound.stage.of}: no earlier stage.{did_you_mean(bound.stage.of, earlier_names)}"
+                )
+        for plain in sorted(plain_needs):
+            owner = _owner(bound, earlier, plain)
+            names[plain] = owner.full(plain)
+        bound.stage.bind(names)
+    where = sql.parse(bound.entry.where, where=f"{bound.place}: where").columns if bound.entry.where else frozenset()
+    bound.needs = tuple(dict.fromkeys([*bound.stage.needs, *sorted(where)]))
+
+
+def _owner(bound: BoundStage, earlier: Sequence[BoundStage], plain: str) -> BoundStage:
+    edits: list[BoundStage] = []
+    named = [b for b in earlier if b.name == bound.stage.of and any(a.column.name == plain for a in b.added)]
+    if named:
+        return named[0]
+    for candidate in reversed(earlier):
+        if any(a.column.name == plain for a in candidate.added):
+            if edits and candidate.stage.kind == "measure" and "text" in candidate.stage.needs:
+                raise RecipeError(
+                    f"{bound.place}: reads {plain} of {candidate.name}, but {edits[-1].name} changed the text since: "
+                    f"add `- use: {candidate.use}` with a `name:` before this line, or say `of: {candidate.name}`"
+                )
+            return candidate
+        if candidate.stage.kind == "edit":
+            edits.append(candidate)
+    raise RecipeError(
+        f"{bound.place}: nothing before it adds {plain}: add `- use: text_signals` or the stage that does"
+    )
+
+
+def _added(bound: BoundStage) -> tuple[Added, ...]:
+    columns = bound.stage.adds
+    name = bound.entry.name
+    if name is None:
+        return tuple(Added(c.name, c) for c in columns)
+    if len(columns) == 1:
+        return (Added(name, columns[0]),)
+    return tuple(Added(f"{name}_{c.name}", c) for c in columns)
+
+
+def _wanted(recipe: Recipe, stages: Sequence[BoundStage]) -> set[str]:
+    wanted = {name for bound in stages for name in bound.needs}
+    for item in recipe.write.columns or []:
+        wanted |= sql.parse(sql.parse_select_item(item)[0], where="write.columns").columns
+    return wanted
+
+
+def _name_input(graph: Graph, schema: pa.Schema) -> None:
+    """Input columns keep their names, except where a system or measured column bears the same one."""
+    measured = {a.name for a in graph.measured}
+    for column in schema:
+        name = column.name
+        if name in ("url", "date", "text"):
+            continue
+        if name in measured or name in RESERVED:
+            graph.notes.append(f"the input column {name} is kept as input_{name}, because the run has its own {name}")
+            name = f"input_{name}"
+        graph.input_names[name] = column.name
+        graph.input_types[name] = column.type
+
+
+def _check_columns(graph: Graph, recipe: Recipe) -> None:
+    types: dict[str, pa.DataType] = {**SYSTEM_COLUMNS, **graph.input_types}
+    owners: dict[str, str] = dict.fromkeys(types, "the input")
+    later = {a.name: bound for bound in graph.stages for a in bound.added}
+    for bound in graph.stages:
+        for name in bound.needs:
+            if name in types:
+                continue
+            if name in later:
+                raise RecipeError(
+                    f"{bound.place}: {name} is added only later, by {later[name].place}: move that stage up"
+                )
+            raise RecipeError(f"{bound.place}: no column {name}.{did_you_mean(name, types)}")
+        schema = pa.schema([(name, types[name]) for name in bound.needs])
+        try:
+            bound.stage.check(schema)
+            if bound.entry.where:
+                sql.check_types({"where": bound.entry.where}, {}, schema, where=bound.place, boolean=True)
+        except RecipeError as error:
+            raise RecipeError(f"{bound.place}: {error}") from None
+        for added in bound.added:
+            if added.name in owners or added.name in RESERVED:
+                owner = owners.get(added.name, "Tamis itself")
+                raise RecipeError(
+                    f"{bound.place}: the column {added.name} exists already, from {owner}: give this stage another `name:`"
+                )
+            types[added.name] = added.column.type
+            owners[added.name] = bound.place
+        if bound.entry.action == "tag" and bound.stage.kind in ("decide", "resolve"):
+            types[f"{bound.name}_pass"] = pa.bool_()
+
+
+def _choose_columns(graph: Graph, recipe: Recipe) -> None:
+    """Which input columns the first pass decodes, which the attributes carry, which the shards show."""
+    known: Mapping[str, Any] = {
+        **SYSTEM_COLUMNS,
+        **graph.input_types,
+        **{a.name: a.column.type for a in graph.measured},
+    }
+    if recipe.write.columns is None:
+        scores = [a.name for a in graph.measured if a.column.ledger]
+        dates = ["url", "date"]
+        graph.data_columns = [(name, name) for name in [*dates, *graph.input_types, *scores]]
+    else:
+        for item in recipe.write.columns:
+            expression, name = sql.parse_select_item(item)
+            if expression not in known or expression == "text":
+                raise RecipeError(
+                    f"{recipe.path}: write.columns: no column {expression}.{did_you_mean(expression, known)}"
+                )
+            graph.data_columns.append((expression, name))
+    needed = {name for bound in graph.stages for name in bound.needs}
+    needed |= {name for name, _ in graph.data_columns} | set(recipe.report.by)
+    graph.read_columns = [name for name in graph.input_types if name in needed]
+    resolving = {name for b in graph.stages if b.stage.kind == "resolve" for name in b.needs}
+    carried = resolving | set(recipe.report.by) | {n for b in graph.stages for n in b.needs}
+    graph.carried = [name for name in graph.read_columns if name in carried]

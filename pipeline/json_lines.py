@@ -1,0 +1,179 @@
+"""One line of JSON Lines: its top-level keys, with the bytes of every value as they were written.
+
+Invariant: whether a line is good depends on the line alone: not on which columns are wanted, and not on how deep the
+stack is at the call.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from json.decoder import scanstring  # type: ignore[attr-defined]
+from json.encoder import encode_basestring  # type: ignore[attr-defined]
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+DEEPEST = 200  # levels inside one value; far below what Python's own limit of 1,000 frames leaves in any caller
+
+# numbers stay as written: they may be wider than any type, and Python refuses integers over 4,300 digits
+_DECODER = json.JSONDecoder(strict=False, parse_int=str, parse_float=str)
+_scan = _DECODER.scan_once  # type: ignore[attr-defined]
+_space: Callable[[str, int], re.Match[str]] = re.compile(r"[ \t\r\n]*").match  # type: ignore[assignment]
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|-?Infinity|NaN|[\[\]{}]', re.DOTALL)
+_UNSAFE = re.compile(r"[\x00-\x1f\ud800-\udfff]|\\u[dD][89a-fA-F]|NaN|Infinity")
+_NULLS = frozenset({"null", "NaN", "Infinity", "-Infinity"})
+
+
+class Value(NamedTuple):
+    """`text`: the decoded string where the value is one, else None; `raw`: the value as written."""
+
+    text: str | None
+    raw: str
+
+
+def parse_line(line: str) -> dict[str, Value]:
+    """The members of the one object on a line; of a key that comes twice the last. ValueError says what is wrong.
+
+    More is let through than RFC 8259 allows: control characters inside strings, and NaN and Infinity, read as null.
+    """
+    try:
+        return _members(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{error.msg} at character {error.pos}") from error
+    except StopIteration as error:
+        raise ValueError(f"a value is missing at character {error.value}") from error
+    except RecursionError as error:
+        raise ValueError(f"nested more than {DEEPEST} levels deep") from error
+
+
+def _members(line: str) -> dict[str, Value]:
+    found: dict[str, Value] = {}
+    at = _space(line, 0).end()
+    if line[at : at + 1] != "{":
+        raise ValueError("the line is no JSON object")
+    at = _space(line, at + 1).end()
+    closed = line[at : at + 1] == "}"
+    while not closed:
+        if line[at : at + 1] != '"':
+            raise ValueError(f"a key is missing at character {at}")
+        key, at = scanstring(line, at + 1, False)
+        at = _space(line, at).end()
+        if line[at : at + 1] != ":":
+            raise ValueError(f"':' is missing at character {at}")
+        start = _space(line, at + 1).end()
+        value, end = _scan(line, start)
+        raw = line[start:end]
+        if raw[0] in "[{":
+            _check_depth(raw)
+        found[key] = Value(value if raw[0] == '"' else None, raw)
+        at = _space(line, end).end()
+        closed = line[at : at + 1] == "}"
+        if not closed:
+            if line[at : at + 1] != ",":
+                raise ValueError(f"',' or '}}' is missing at character {at}")
+            at = _space(line, at + 1).end()
+    if _space(line, at + 1).end() != len(line):
+        raise ValueError("there is more on the line after its object")
+    return found
+
+
+def text_bytes(value: Value | None) -> bytes | None:
+    """The UTF-8 bytes of a text; None where it is null or absent. What is no Unicode (a lone surrogate, bytes that the
+    line could not be decoded from) comes out as bytes that are no UTF-8 either. ValueError for another type."""
+    if value is None or value.raw == "null":
+        return None
+    if value.text is None:
+        raise ValueError("the text is not a string")
+    try:
+        return value.text.encode()
+    except UnicodeEncodeError:
+        return _not_utf8(value.text)
+
+
+def as_string(value: Value | None) -> str | None:
+    """A value as a string column shows it: strings decoded, everything else as written; null is None."""
+    if value is None or value.raw in _NULLS:
+        return None
+    return strict(value.raw) if value.text is None else _clean(value.text)
+
+
+def converter(kind: pa.DataType) -> Callable[[Value | None], Any]:
+    """The function that makes a value of this type: a str, a `pa.Scalar`, or None. It raises ValueError where the value
+    does not fit: no number from a string and no truth from a number, but dates and times from ISO strings."""
+    if kind == pa.string():
+        return as_string
+
+    def convert(value: Value | None) -> Any:
+        if value is None or value.raw in _NULLS:
+            return None
+        parsed = json.loads(strict(value.raw), strict=False)
+        if isinstance(parsed, str) and (pa.types.is_temporal(kind)):
+            return pa.scalar(parsed).cast(kind)
+        if isinstance(parsed, str) or isinstance(parsed, bool) != pa.types.is_boolean(kind):
+            raise ValueError(f"{value.raw[:40]} is no {kind}")
+        return pa.scalar(parsed, kind)
+
+    def checked(value: Value | None) -> Any:
+        try:
+            return convert(value)
+        except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
+            raise ValueError(f"{value.raw[:40] if value else None} is no {kind}") from error
+
+    return checked
+
+
+def extra_json(members: dict[str, Value], taken: frozenset[str]) -> str | None:
+    """The members that are no column, as one JSON object, values as written; None where there are none."""
+    rest = [
+        f"{encode_basestring(_clean(key))}:{strict(value.raw)}" for key, value in members.items() if key not in taken
+    ]
+    return "{" + ",".join(rest) + "}" if rest else None
+
+
+def strict(raw: str) -> str:
+    """A value as written, made acceptable to strict JSON parsers (DuckDB's): control characters escaped, surrogates
+    without a partner replaced by U+FFFD, NaN and Infinity by null."""
+    if not _UNSAFE.search(raw):
+        return raw
+    return _TOKEN.sub(_strict_token, raw)
+
+
+def _strict_token(match: re.Match[str]) -> str:
+    token = match[0]
+    if token[0] == '"':
+        return encode_basestring(_clean(scanstring(token, 1, False)[0])) if _UNSAFE.search(token) else token
+    return token if token in "[]{}" else "null"
+
+
+def _not_utf8(text: str) -> bytes:
+    """The original bytes of a text with surrogates. Escapes such as \\udcc3\\udca9 must not pass for the bytes of an é,
+    so where the bytes would be UTF-8 the surrogates are encoded as they are."""
+    try:
+        original = text.encode("utf-8", "surrogateescape")
+        original.decode()
+    except UnicodeDecodeError:
+        return original
+    except UnicodeEncodeError:
+        pass
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _clean(text: str) -> str:
+    """Without surrogates, which no UTF-8 column can hold."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
+
+
+def _check_depth(raw: str) -> None:
+    if raw.count("[") + raw.count("{") <= DEEPEST:
+        return
+    depth = 0
+    for token in _TOKEN.finditer(raw):
+        depth += (token[0] in "[{") - (token[0] in "]}")
+        if depth > DEEPEST:
+            raise ValueError(f"nested more than {DEEPEST} levels deep")

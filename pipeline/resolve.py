@@ -1,0 +1,200 @@
+"""What a resolve stage runs on: phases of items over files, each item committed by its own receipt.
+
+Invariant: a phase function sees files and its item only, so it runs anywhere, in any order, and after a kill between
+any two receipts; stages never learn which executor runs them.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ..stages.base import Stage, UnitRows
+from ..stages.errors import StageError
+from .attributes import LAYOUT, Attributes, attribute_schema, holders
+from .earlier import matching_stage, open_run
+from .parquet import Layout, ParquetSink
+from .plan import Plan
+from .receipts import Receipt, Receipts
+from .storage import Storage
+
+ITEM_NAME = re.compile(r"[A-Za-z0-9_-]+\Z")
+PhaseFunction = Callable[[Any, Stage, Any], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Where the rows of all units are, for one resolve step. Sent to workers once."""
+
+    plan: Plan
+    storage: Storage
+    index: int  # of the resolve step
+    units: tuple[UnitRows, ...]
+    files: tuple[tuple[str, ...], ...]  # per unit: attribute file of every earlier step
+    earlier: tuple[tuple[str, str], ...] = ()  # outputs of `against`: as the recipe names them, absolute
+
+
+class ResolveRuns:
+    def __init__(self, units: Sequence[UnitRows]) -> None:
+        self.units = units
+
+
+class ResolveTask:
+    """The hands of one phase function; see stages.base.Task."""
+
+    def __init__(self, inputs: Inputs, phase: str, item: str) -> None:
+        self.inputs, self.phase, self.item = inputs, phase, item
+        self.saved: Sequence[pa.Table] | None = None
+        step = inputs.plan.steps[inputs.index]
+        self.folder = step.folder
+        self.bound = inputs.plan.stage(step.parts[0])
+        self.receipts = Receipts(inputs.storage, f"{self.folder}/{phase}")
+
+    def _attributes(self, unit: int) -> Attributes:
+        return Attributes(self.inputs.plan, self.inputs.storage, self.inputs.files[unit])
+
+    def rows(self, unit: int, columns: Sequence[str]) -> pa.Table:
+        own = {a.column.name: a.name for a in self.bound.added}
+        wanted = [c for c in columns if c not in ("row", "n")]
+        table = self._attributes(unit).read(["alive", *(own.get(c, c) for c in wanted)]).rename_columns(["alive", *wanted])
+        alive = table["alive"].combine_chunks().to_numpy(zero_copy_only=False)
+        row = np.flatnonzero(alive)
+        table = table.drop_columns("alive").filter(pa.array(alive))
+        table = table.append_column("row", pa.array(row, pa.int64()))
+        return table.append_column("n", pa.array(row.astype(np.uint64) + np.uint64(self.inputs.units[unit].n0)))
+
+    def against(self, output: str, part: str, columns: Sequence[str]) -> pa.Table:
+        """The documents of one part (unit) that an earlier output kept; measured columns by their plain names."""
+        run = open_run(dict(self.inputs.earlier)[output])
+        other = matching_stage(run, self.bound)
+        measured = set(other.stage.measured)
+        names = [other.full(c) if c in measured else c for c in columns]
+        return run.kept_rows(int(part[1:]), names).rename_columns(list(columns))
+
+    def save(self, parts: Sequence[pa.Table]) -> None:
+        self.saved = parts
+
+    def load(self, phase: str, item: str, part: int) -> pa.Table:
+        receipts = Receipts(self.inputs.storage, f"{self.folder}/{phase}")
+        receipt = receipts.get(item)
+        if receipt is None or receipt["file"] is None:
+            raise StageError(f"{self.bound.name}: phase {phase} saved nothing for {item}")
+        with self.inputs.storage.open(receipts.path(receipt["file"])) as file:
+            first, count = receipt["parts"][part]
+            return pq.ParquetFile(file).read_row_groups(list(range(first, first + count)), use_threads=False)
+
+    def write(self, unit: int, columns: pa.Table) -> None:
+        """Expands the verdicts of the living rows to all rows of the unit and commits them."""
+        plan, index = self.inputs.plan, self.inputs.index
+        at = holders(plan, index)
+        needed = ["alive", *(name for name in ("bytes",) if name in at)]
+        left = self._attributes(unit).read(needed)
+        alive = left["alive"].combine_chunks().to_numpy(zero_copy_only=False)
+        live = np.flatnonzero(alive)
+        if len(columns) != len(live):
+            raise StageError(f"{self.bound.name} wrote {len(columns)} verdicts for {len(live)} living rows")
+        positions = np.full(len(alive), -1, np.int64)
+        positions[live] = np.arange(len(live))
+        take = pa.array(positions, mask=positions < 0)
+        found = {name: columns[name].combine_chunks().take(take) for name in columns.schema.names}
+        rule = found.pop("rule", pa.nulls(len(alive), pa.string())).cast(pa.string())
+        dropped = pc.is_valid(rule).to_numpy(zero_copy_only=False)
+        facts: dict[str, Any] = {"unit": plan.units[unit].id}
+        tally = (
+            dict(zip(*(c.to_pylist() for c in pc.value_counts(rule.drop_null()).flatten()), strict=True))
+            if dropped.any()
+            else {}
+        )
+        if self.bound.entry.action == "tag":
+            found[f"{self.bound.name}_pass"] = pa.array(~dropped, mask=~alive)
+            dropped = np.zeros(len(alive), np.bool_)
+            rule = pa.nulls(len(alive), pa.string())
+        found = {(self.bound.full(n) if not n.endswith("_pass") else n): v for n, v in found.items()}
+        still = alive & ~dropped
+        found |= {"alive": pa.array(still), "rule": rule, "stage": pc.if_else(pc.is_valid(rule), self.bound.name, None)}
+        lists = pa.ListArray.from_arrays(
+            pa.array(np.concatenate([[0], np.cumsum(dropped)]), pa.int32()), rule.drop_null()
+        )
+        found["failed"] = pc.if_else(pa.array(dropped), lists, pa.nulls(len(alive), lists.type))
+        schema = attribute_schema(plan, index)
+        arrays = [found[f.name].cast(f.type) if f.name in found else pa.nulls(len(alive), f.type) for f in schema]
+        table = pa.Table.from_arrays(arrays, schema=schema)
+        facts["alive"] = int(still.sum())
+        if "bytes" in at:
+            facts["alive_bytes"] = pc.sum(left["bytes"].combine_chunks().filter(pa.array(still))).as_py() or 0
+        facts["parts"] = [
+            {
+                "in": len(live),
+                "ran": len(live),
+                "out": int(still.sum()),
+                "rules": {r: {"first": c, "failed": c, "null": 0} for r, c in tally.items()},
+            }
+        ]
+        Receipts(self.inputs.storage, self.folder).commit(plan.units[unit].id, facts, schema, LAYOUT, lambda _: [table])
+
+
+def run_item(inputs: Inputs, phase: str, function: PhaseFunction, item: str, value: Any) -> Receipt:
+    """One item of one phase, anywhere: runs the function and commits what it saved."""
+    task = ResolveTask(inputs, phase, item)
+    started = time.process_time()
+    facts: dict[str, Any] = {"facts": function(task, task.bound.stage, value)}
+    if task.saved is None:
+        facts["cpu_seconds"] = round(time.process_time() - started, 4)
+        return task.receipts.commit(item, facts)
+    parts = list(task.saved)
+    ranges: list[tuple[int, int]] = []
+    group_rows = 1 << 20
+
+    def tables(sink: ParquetSink) -> Iterator[pa.Table]:
+        groups = 0
+        for part in parts:
+            count = -(-len(part) // group_rows)
+            ranges.append((groups, count))
+            groups += count
+            yield part
+            sink.flush()  # a part starts with a row group of its own, so that it can be read alone
+        facts["parts"] = ranges
+        facts["cpu_seconds"] = round(time.process_time() - started, 4)
+
+    layout = Layout(level=1, group_rows=group_rows, group_bytes=1 << 62)
+    return task.receipts.commit(item, facts, parts[0].schema, layout, tables)
+
+
+class ResolveContext:
+    """The driver's side; see stages.base.Context. `run` is the executor's bounded map over items."""
+
+    def __init__(
+        self, inputs: Inputs, run: Callable[[Inputs, str, PhaseFunction, Mapping[str, Any]], Iterator[Receipt]]
+    ) -> None:
+        self.inputs, self.run = inputs, run
+        self.cpu_seconds = 0.0
+
+    @property
+    def stage(self) -> Stage:
+        return self.inputs.plan.stage(self.inputs.plan.steps[self.inputs.index].parts[0]).stage
+
+    def against(self, output: str) -> dict[str, int]:
+        """Parts of an earlier output and the documents kept in each; see stages._groups.AgainstContext."""
+        run = open_run(dict(self.inputs.earlier)[output])
+        matching_stage(run, self.inputs.plan.stage(self.inputs.plan.steps[self.inputs.index].parts[0]))
+        return {f"u{unit}": kept for unit, kept in enumerate(run.kept) if kept}
+
+    def map(self, phase: str, function: PhaseFunction, items: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        for name in items:
+            if not ITEM_NAME.match(name):
+                raise ValueError(f"item name {name!r} must match [A-Za-z0-9_-]+")
+        folder = f"{self.inputs.plan.steps[self.inputs.index].folder}/{phase}"
+        done = {k: r for k, r in Receipts(self.inputs.storage, folder).load().items() if k in items}
+        missing = {name: value for name, value in items.items() if name not in done}
+        for receipt in self.run(self.inputs, phase, function, missing):
+            done[receipt["item"]] = receipt
+        self.cpu_seconds += sum(r.get("cpu_seconds", 0.0) for r in done.values())
+        return {name: done[name]["facts"] for name in items}

@@ -1,0 +1,260 @@
+"""run_unit(step, unit) -> receipt: one unit's source rows, streamed through a step's chain into one attribute file.
+
+Invariant: memory depends on the batch and the largest compressed row group, never on the unit or the corpus. A row
+group's attributes are held back until its last page is read, so that all its rows are quarantined together.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ..stages.errors import DataError
+from .attributes import IDENTITY, LAYOUT, Attributes, attribute_schema, holders
+from .chain import Batch, apply, edit_parts, replay
+from .parquet import ParquetSink
+from .plan import Plan, Segment, Unit
+from .readers import Batch as ReadBatch
+from .readers import FileLost, GroupEnd, read_segment
+from .receipts import Receipt, Receipts
+from .storage import Storage
+
+BATCH_BYTES = 16_000_000
+
+
+def run_unit(plan: Plan, storage: Storage, index: int, unit: Unit, files: Sequence[str]) -> Receipt:
+    """Runs per-unit step `index` on a unit and commits it. `files`: names of the unit's attribute files so far.
+
+    Raises StageError (a bug), DataError (the source changed), SetupError (no space).
+    """
+    step = plan.steps[index]
+    schema = attribute_schema(plan, index)
+    facts: dict[str, Any] = {"unit": unit.id, "lost": [], "read_bytes": 0, "alive": 0, "alive_bytes": 0}
+    facts["parts"] = [{} for _ in step.parts]
+    started, started_cpu = time.time(), time.process_time()
+
+    def tables(sink: ParquetSink) -> Iterator[pa.Table]:
+        rows = (
+            _first_pass(plan, index, unit, facts)
+            if index == 0
+            else _later_pass(plan, storage, index, unit, files, facts)
+        )
+        for table in rows:
+            yield _counted(table, facts)
+        facts["seconds"] = round(time.time() - started, 4)
+        facts["cpu_seconds"] = round(time.process_time() - started_cpu, 4)
+
+    return Receipts(storage, step.folder).commit(unit.id, facts, schema, LAYOUT, tables)
+
+
+def _counted(table: pa.Table, facts: dict[str, Any]) -> pa.Table:
+    """Adds to the receipt what the driver wants to know without opening the file."""
+    facts["alive"] += pc.sum(table["alive"]).as_py() or 0
+    if "bytes" in table.schema.names:
+        facts["alive_bytes"] += pc.sum(table["bytes"]).as_py() or 0
+    if "bytes_read" in table.schema.names:
+        facts["read_bytes"] += pc.sum(table["bytes_read"]).as_py() or 0
+    bad = pc.sum(pc.is_valid(table["reason"])).as_py() or 0
+    facts["quarantined"] = facts.get("quarantined", 0) + bad
+    if bad and "source_file" in table.schema.names:
+        names = pc.value_counts(table["source_file"].filter(pc.is_valid(table["reason"])))
+        tally = facts.setdefault("bad", {})
+        for entry in names.to_pylist():
+            tally[entry["values"]] = tally.get(entry["values"], 0) + entry["counts"]
+    return table
+
+
+# --- the first pass -----------------------------------------------------------------------------------------------
+
+
+def _first_pass(plan: Plan, index: int, unit: Unit, facts: dict[str, Any]) -> Iterator[pa.Table]:
+    """Decodes all columns that the run will need, also those first used at writing, so that damage is found now."""
+    schema = attribute_schema(plan, index)
+    columns = [plan.graph.input_names[name] for name in plan.graph.read_columns]
+    for segment in unit.segments:
+        held: list[pa.Table] = []
+        row = segment.first_row
+        counts: list[dict[str, Any]] = [{} for _ in plan.steps[index].parts]
+        for event in read_segment(
+            plan.listing, plan.recipe.input, segment, columns, max_doc=plan.recipe.max_doc, batch_bytes=BATCH_BYTES
+        ):
+            if isinstance(event, ReadBatch):
+                held.append(_chain(plan, index, event.table, schema, counts))
+            elif isinstance(event, FileLost):
+                facts["lost"].append({"file": event.file, "bytes": event.bytes, "error": event.error})
+            elif isinstance(event, GroupEnd):
+                if event.error is None:
+                    for table in held:
+                        _add_digest(facts, plan.listing.files[segment.file].name, table)
+                    yield from held
+                    merge_counts(facts["parts"], counts)
+                else:
+                    name = plan.listing.files[segment.file].name
+                    yield _lost_rows(schema, name, row, event.rows, f"row_group {event.group}: {event.error}")
+                row += event.rows
+                held, counts = [], [{} for _ in counts]
+
+
+def _add_digest(facts: dict[str, Any], file: str, table: pa.Table) -> None:
+    """Per input file, the sum over its rows of (first half of source_hash) * (2 * row + 1), modulo 2^64: says which
+    texts stood in which rows, and does not depend on how the file was cut into units."""
+    hexes = _one(table["source_hash"]).drop_null()
+    rows = _one(table["source_row"]).filter(pc.is_valid(table["source_hash"])).to_numpy()
+    if not len(hexes):
+        return
+    digits = (
+        np.frombuffer("".join(hexes.to_pylist()).encode(), np.uint8).reshape(len(hexes), 32)[:, :16].astype(np.uint64)
+    )
+    nibbles = np.where(digits >= 97, digits - np.uint64(87), digits - np.uint64(48))
+    values = np.zeros(len(hexes), np.uint64)
+    for column in range(16):
+        values = (values << np.uint64(4)) | nibbles[:, column]
+    total = int((values * (2 * rows.astype(np.uint64) + np.uint64(1))).sum())
+    digests = facts.setdefault("digests", {})
+    digests[file] = f"{(int(digests.get(file, '0'), 16) + total) % 2**64:016x}"
+
+
+def merge_counts(into: list[dict[str, Any]], counts: Sequence[dict[str, Any]]) -> None:
+    """Adds numbers and nested numbers, part by part."""
+    for total, more in zip(into, counts, strict=True):
+        for key, value in more.items():
+            if isinstance(value, dict):
+                merge_counts([total.setdefault(key, {})], [value])
+            else:
+                total[key] = total.get(key, 0) + value
+
+
+def _chain(plan: Plan, index: int, source: pa.Table, schema: pa.Schema, counts: list[dict[str, Any]]) -> pa.Table:
+    reason = _one(source["reason"])
+    good = pc.is_null(reason).to_numpy(zero_copy_only=False)
+    live = np.flatnonzero(good)
+    text = _one(source["text"])
+    left: dict[str, pa.Array] = {name: _one(source[name]) for name, _ in IDENTITY if name in source.schema.names}
+    left |= {name: _one(source[plan.graph.input_names[name]]) for name in plan.graph.carried}
+    lengths = pc.cast(pc.binary_length(text), pa.int64())
+    left["bytes_read"], left["chars_read"] = lengths, pc.cast(pc.utf8_length(text), pa.int64())
+    whole = len(live) == len(source)
+    positions = pa.array(live)
+    columns = left if whole else {name: values.take(positions) for name, values in left.items()}
+    batch = Batch(len(source), live, text if whole else text.take(positions), dict(columns))
+    for part, count in zip(plan.steps[index].parts, counts, strict=True):
+        apply(plan, part, batch, count)
+    table = batch.result(schema, left)
+    if whole:
+        return table
+    own = _one(table["reason"])
+    return table.set_column(schema.get_field_index("reason"), "reason", pc.coalesce(reason.cast(pa.string()), own))
+
+
+def _lost_rows(schema: pa.Schema, file: str, row: int, rows: int, error: str) -> pa.Table:
+    """The ledger rows of a row group that cannot be decoded: identity by count, everything else null."""
+    numbers = pa.array(np.arange(row, row + rows))
+    known = {
+        "source_row": numbers,
+        "source_file": pa.array([file] * rows, pa.string()),
+        "doc_id": pc.binary_join_element_wise(file, pc.cast(numbers, pa.string()), "#"),
+        "alive": pa.array(np.zeros(rows, np.bool_)),
+        "reason": pa.array([error] * rows, pa.string()),
+    }
+    return pa.table(
+        {f.name: known[f.name].cast(f.type) if f.name in known else pa.nulls(rows, f.type) for f in schema},
+        schema=schema,
+    )
+
+
+# --- later passes -------------------------------------------------------------------------------------------------
+
+
+def _later_pass(
+    plan: Plan, storage: Storage, index: int, unit: Unit, files: Sequence[str], facts: dict[str, Any]
+) -> Iterator[pa.Table]:
+    """Reads the rows that are still alive, replays the edits so far, and runs this step's chain on them."""
+    step, schema = plan.steps[index], attribute_schema(plan, index)
+    edits = [bound for _, bound in edit_parts(plan, index)]
+    at = holders(plan, index)
+    needs = {name for part in step.parts for name in plan.stage(part).needs}
+    needs |= {f"{e.name}_hash" for e in edits} | {name for e in edits for name in e.needs}
+    known = [name for name in sorted(needs | {"alive", "bytes"}) if name in at]
+    left = Attributes(plan, storage, files).read(known)
+    for rows, text, _ in living_rows(plan, unit, left, read_text=step.reads_text):
+        part_left = left.slice(rows.start, rows.stop - rows.start)
+        live = np.flatnonzero(_one(part_left["alive"]).to_numpy(zero_copy_only=False))
+        columns = {name: _one(part_left[name]).take(pa.array(live)) for name in known if name not in ("alive", "bytes")}
+        if text is not None:
+            text = replay(edits, text, pa.table({**columns, "text": text}))
+        batch = Batch(rows.stop - rows.start, live, text, columns)
+        for part, count in zip(step.parts, facts["parts"], strict=True):
+            apply(plan, part, batch, count)
+        table = batch.result(schema, {})
+        if text is None:
+            facts["alive_bytes"] += pc.sum(part_left["bytes"].filter(table["alive"])).as_py() or 0
+        yield table
+
+
+def living_rows(
+    plan: Plan, unit: Unit, left: pa.Table, *, read_text: bool, columns: Sequence[str] = ()
+) -> Iterator[tuple[range, pa.Array | None, pa.Table | None]]:
+    """Row ranges of a unit in order, each with the text and the source table of its living rows (None without text).
+
+    Row groups in which nobody lives are not read. `left` has `alive` for every row of the unit.
+    """
+    alive = _one(left["alive"]).to_numpy(zero_copy_only=False)
+    if not read_text:
+        yield range(0, len(alive)), None, None
+        return
+    position = 0
+    for segment in unit.segments:
+        for size, table in _pieces(plan, segment, alive, position, columns):
+            rows = range(position, position + size)
+            living = pa.array(alive[rows.start : rows.stop])
+            chosen = table.filter(living) if table is not None else None
+            text = _one(chosen["text"]) if chosen is not None else pa.array([], pa.large_string())
+            yield rows, text, chosen
+            position = rows.stop
+    if position != len(alive):
+        raise DataError(f"unit {unit.id}: {position} rows where {len(alive)} were measured: the source changed since")
+
+
+def _pieces(
+    plan: Plan, segment: Segment, alive: np.ndarray, position: int, columns: Sequence[str]
+) -> Iterator[tuple[int, pa.Table | None]]:
+    """(rows, table) over a segment; the table is None for a row group in which nobody lives."""
+    groups = plan.listing.files[segment.file].groups
+    if groups:
+        for number in range(segment.start, segment.stop):
+            rows = groups[number].rows
+            if alive[position : position + rows].any():
+                for table in _read(plan, segment, columns, [number]):
+                    yield len(table), table
+            elif rows:
+                yield rows, None
+            position += rows
+        return
+    for table in _read(plan, segment, columns, None):
+        yield len(table), table
+
+
+def _read(plan: Plan, segment: Segment, columns: Sequence[str], groups: list[int] | None) -> Iterator[pa.Table]:
+    for event in read_segment(
+        plan.listing,
+        plan.recipe.input,
+        segment,
+        columns,
+        max_doc=plan.recipe.max_doc,
+        batch_bytes=BATCH_BYTES,
+        groups=groups,
+    ):
+        if isinstance(event, ReadBatch):
+            yield event.table
+        elif isinstance(event, GroupEnd) and event.error is not None:
+            name = plan.listing.files[segment.file].name
+            raise DataError(f"{name}: row group {event.group} could be read before and cannot now: {event.error}")
+
+
+def _one(column: pa.ChunkedArray) -> pa.Array:
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
