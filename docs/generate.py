@@ -41,7 +41,10 @@ def purpose(path: Path) -> str:
     if not found:
         raise ValueError(f"{name}: begins with no line that says what it is for (or name it in docs/generate.py)")
     found = found.rstrip(".")
-    return found if len(found) <= WIDTH else found[: WIDTH - 4].rsplit(" ", 1)[0].rstrip(",;:") + " ..."
+    if len(found) <= WIDTH:
+        return found
+    clauses = [m.start() for m in re.finditer(r"[,;:] ", found[:WIDTH]) if m.start() > WIDTH // 3]
+    return found[: clauses[-1]] if clauses else found[: WIDTH - 4].rsplit(" ", 1)[0] + " ..."
 
 
 def files() -> list[str]:

@@ -1,7 +1,7 @@
-"""64-bit hashes of byte ranges, eight bytes a step, for words and lines within one document.
+"""Eight bytes a step: unaligned loads, byte masks, hashes of byte ranges, and the table that counts what was seen.
 
 Invariant: equal bytes give equal hashes wherever they lie in a buffer; unequal ones collide by chance with about
-2^-64 per pair (a text made to collide can). Never written to a file: for tables that live as long as a call.
+2^-64 per pair (a text made to collide can). Never written to a file: hashes live as long as a call.
 """
 
 from __future__ import annotations
@@ -14,21 +14,80 @@ from numba.extending import intrinsic
 
 _K0 = np.uint64(0x9E3779B97F4A7C15)
 _K1 = np.uint64(0xD6E8FEB86659FD93)
+_HIGH = np.uint64(0x8080808080808080)
+_LOW = np.uint64(0x7F7F7F7F7F7F7F7F)
+_ONES = np.uint64(0x0101010101010101)
+_LETTER_FLOOR = np.uint64(0x1F1F1F1F1F1F1F1F)  # 0x80 - ord("a")
+_LETTER_CEILING = np.uint64(0x0505050505050505)  # 0x7F - ord("z")
+_CASE = np.uint64(0x2020202020202020)
 
 
 @intrinsic
-def load64(typingctx, data, index):  # type: ignore[no-untyped-def]
+def _load64(typingctx, data, index):  # type: ignore[no-untyped-def]
     """The eight bytes data[index:index + 8] as one uint64, unaligned and without a bounds check."""
 
     def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
         array = context.make_array(signature.args[0])(context, builder, args[0])
         place = cgutils.gep_inbounds(builder, array.data, args[1])
-        word = builder.bitcast(place, ir.IntType(64).as_pointer())
-        loaded = builder.load(word)
+        loaded = builder.load(builder.bitcast(place, ir.IntType(64).as_pointer()))
         loaded.align = 1
         return loaded
 
     return nb.uint64(data, nb.int64), codegen
+
+
+@intrinsic
+def _trailing_zeros(typingctx, value):  # type: ignore[no-untyped-def]
+    """Zero bits below the lowest one of a uint64; 64 for 0."""
+
+    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 0))
+
+    return nb.int64(nb.uint64), codegen
+
+
+@nb.njit(forceinline=True)
+def first_byte(marks):
+    """Index of the first byte whose high bit is set; 8 if there is none."""
+    return _trailing_zeros(marks) >> 3
+
+
+@nb.njit(forceinline=True)
+def lowest_bytes(word, n):
+    """The first n bytes (0 to 7) of eight, the others 0."""
+    return word & ((np.uint64(1) << np.uint64(8 * n)) - np.uint64(1))
+
+
+@nb.njit(forceinline=True)
+def load(data, i):
+    """data[i:i + 8] (uint8) as one uint64, little end first; bytes behind the end of data are 0."""
+    if i + 8 <= data.shape[0]:
+        return _load64(data, i)
+    word = np.uint64(0)
+    for k in range(data.shape[0] - i):
+        word |= np.uint64(data[i + k]) << np.uint64(8 * k)
+    return word
+
+
+@nb.njit(forceinline=True)
+def not_letters(word):
+    """High bit set in each of the eight bytes that is no ASCII letter."""
+    folded = (word & _LOW) | _CASE
+    letters = (folded + _LETTER_FLOOR) & ~(folded + _LETTER_CEILING) & ~word
+    return ~letters & _HIGH
+
+
+@nb.njit(forceinline=True)
+def equal_bytes(word, byte):
+    """High bit set in each of the eight bytes that equals `byte` (uint64 of 0 to 255)."""
+    x = word ^ (_ONES * byte)
+    return ~(((x & _LOW) + _LOW) | x) & _HIGH
+
+
+@nb.njit(forceinline=True)
+def control_or_wide(word):
+    """Nonzero if any of the eight bytes is below 32 or above 127."""
+    return ((word - _ONES * np.uint64(32)) | word) & _HIGH
 
 
 @nb.njit(forceinline=True)
@@ -39,36 +98,42 @@ def mix(x):
 
 
 @nb.njit(forceinline=True)
+def hash_short(word, size):
+    """Hash of `size` bytes, at most 8, that are the lowest of `word` (the others 0); equal to hash_bytes of them."""
+    return mix((np.uint64(size) * _K0 ^ word) * _K0)
+
+
+@nb.njit(forceinline=True)
 def hash_bytes(data, start, end):
     """Hash of data[start:end]; data is uint8."""
     h = np.uint64(end - start) * _K0
     i = start
-    while i + 8 <= end:
-        h = (h ^ load64(data, i)) * _K0
+    while i + 8 < end:
+        h = (h ^ _load64(data, i)) * _K0
         h ^= h >> np.uint64(32)
         i += 8
     if i < end:
-        last = np.uint64(0)
-        if i + 8 <= data.shape[0]:
-            last = load64(data, i) & ((np.uint64(1) << np.uint64(8 * (end - i))) - np.uint64(1))
-        else:
-            for k in range(end - i):
-                last |= np.uint64(data[i + k]) << np.uint64(8 * k)
-        h = (h ^ last) * _K0
+        word = load(data, i)
+        n = end - i
+        h = (h ^ (word if n == 8 else lowest_bytes(word, n))) * _K0
     return mix(h)
 
 
 @nb.njit(forceinline=True)
-def first_place(key, place, slots, values, stamps, mask, now):
+def first_place(key, place, entries, mask, now):
     """Where `key` was first seen under the stamp `now`; it is entered with `place` if it is new.
 
-    An open-addressing table that is never cleared: slots uint64, values int32, stamps int32 (0 at first), mask = a power
-    of two less 1, at least the number of entries. An entry with another stamp is free.
+    An open-addressing table that is never cleared: entries is uint64, two to an entry: the key, and stamp << 32 | place;
+    0 at first. mask: a power of two less 1, above the number of keys. now: 1 to 2^31 - 1; an entry with another stamp
+    is free. The usual case, a hit or a free entry at the first look, is written back without a branch between the two.
     """
-    k = np.int64(mix(key) & mask)
-    while stamps[k] == now:
-        if slots[k] == key:
-            return values[k]
-        k = (k + 1) & np.int64(mask)
-    stamps[k], slots[k], values[k] = now, key, place
-    return place
+    k = np.int64(mix(key) & mask) << 1
+    while True:
+        tag = entries[k + 1]
+        fresh = tag >> np.uint64(32) != np.uint64(now)
+        if fresh or entries[k] == key:
+            tag = np.uint64(now) << np.uint64(32) | np.uint64(place) if fresh else tag
+            entries[k] = key
+            entries[k + 1] = tag
+            return np.int64(tag & np.uint64(0xFFFFFFFF))
+        k = (k + 2) & ((np.int64(mask) << 1) | 1)

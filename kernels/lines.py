@@ -9,7 +9,7 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
-from .byte_hash import first_place, hash_bytes
+from .byte_hash import control_or_wide, equal_bytes, first_byte, first_place, hash_bytes, load
 from .unicode_classes import STOP
 from .utf8 import before, count_chars, decode, strip
 
@@ -18,9 +18,15 @@ from .utf8 import before, count_chars, decode, strip
 def line_feeds(data, start, end, cuts):
     """Positions of the line feeds in data[start:end], relative to start, into cuts (int32); returns their number."""
     n = 0
-    for i in range(start, end):
-        cuts[n] = i - start
-        n += np.int64(data[i] == 10)
+    for i in range(start, end, 8):
+        marks = equal_bytes(load(data, i), np.uint64(10))
+        while marks:
+            at = i + first_byte(marks)
+            if at >= end:
+                break
+            cuts[n] = at - start
+            n += 1
+            marks &= marks - np.uint64(1)
     return n
 
 
@@ -33,9 +39,9 @@ def _mask(entries):
 
 
 @nb.njit(forceinline=True)
-def _earlier(data, start, end, place, count, slots, values, stamps, mask, now):
+def _earlier(data, start, end, place, count, entries, mask, now):
     """How often the bytes were seen before under this stamp; counts this time too."""
-    p = first_place(hash_bytes(data, start, end), np.int32(place), slots, values, stamps, mask, now)
+    p = first_place(hash_bytes(data, start, end), place, entries, mask, now)
     if p == place:
         count[place] = 1
         return np.int64(0)
@@ -64,13 +70,13 @@ LINES, LINE_REPEATS, LINE_REPEAT_CHARS, FULL, STOPPED, SHORT, FULL_REPEAT_CHARS 
 
 
 @nb.njit
-def plain_lines(data, start, end, cuts, n_cuts, short, table, out, scratch, now):
+def plain_lines(data, start, end, narrow, cuts, n_cuts, short, table, out, scratch, now):
     """Lines as datatrove's Gopher repetition filter and its FineWeb filter see them; returns the last stamp used.
 
     Gopher: the pieces between runs of line feeds; a text that begins or ends with one has an empty piece there.
     A repeat is the second or a later occurrence. FineWeb: lines between single line feeds that are not blank.
     """
-    slots, values, stamps, count = scratch
+    entries, count = scratch
     now += 1
     mask = _mask(n_cuts + 1)
     lines = repeats = repeat_chars = full = stopped = shorts = full_repeat_chars = np.int64(0)
@@ -79,8 +85,8 @@ def plain_lines(data, start, end, cuts, n_cuts, short, table, out, scratch, now)
         e = start + cuts[k] if k < n_cuts else end
         if e > s:
             lines += 1
-            chars = count_chars(data, s, e)
-            seen = _earlier(data, s, e, k, count, slots, values, stamps, mask, now)
+            chars = e - s if narrow else count_chars(data, s, e)
+            seen = _earlier(data, s, e, k, count, entries, mask, now)
             if seen:
                 repeats += 1
                 repeat_chars += chars
@@ -115,7 +121,7 @@ PARAGRAPHS, PARAGRAPH_REPEATS, PARAGRAPH_REPEAT_CHARS = range(3)
 @nb.njit
 def plain_paragraphs(data, start, end, cuts, n_cuts, table, out, scratch, now):
     """Paragraphs as datatrove's: the stripped text cut at runs of two or more line feeds. Returns the last stamp used."""
-    slots, values, stamps, count = scratch
+    entries, count = scratch
     now += 1
     mask = _mask(n_cuts + 1)
     first, last = strip(data, start, end, table)
@@ -135,7 +141,7 @@ def plain_paragraphs(data, start, end, cuts, n_cuts, table, out, scratch, now):
                 e, following = at, at + length
                 break
         paragraphs += 1
-        if _earlier(data, s, e, paragraphs, count, slots, values, stamps, mask, now):
+        if _earlier(data, s, e, paragraphs, count, entries, mask, now):
             repeats += 1
             repeat_chars += count_chars(data, s, e)
         s = following
@@ -160,6 +166,9 @@ def edges(data, start, end, table, out):
     while s < end:
         size = 0
         while i < end:
+            if i + 8 <= end and not control_or_wide(load(data, i)):
+                i += 8
+                continue
             c = data[i]
             if c < 32:
                 if 10 <= c <= 13 or 28 <= c <= 30:
@@ -191,14 +200,14 @@ DOLMA_LINES, DOLMA_REPEATED, DOLMA_REPEATED_CHARS, DOLMA_BULLETS, DOLMA_DOTS = r
 @nb.njit
 def dolma_lines(data, start, end, cuts, n_cuts, out, scratch, now):
     """Lines as Dolma's gopher_v1: all between line feeds, empty ones too; every occurrence of a repeated line counts."""
-    slots, values, stamps, count = scratch
+    entries, count = scratch
     now += 1
     mask = _mask(n_cuts + 1)
     repeated = repeated_chars = bullets = dots = np.int64(0)
     s = start
     for k in range(n_cuts + 1):
         e = start + cuts[k] if k < n_cuts else end
-        seen = _earlier(data, s, e, k, count, slots, values, stamps, mask, now)
+        seen = _earlier(data, s, e, k, count, entries, mask, now)
         if seen:
             times = np.int64(2 if seen == 1 else 1)
             repeated += times
@@ -224,7 +233,7 @@ def dclm_segments(data, start, end, cuts, n_cuts, feeds, table, out, scratch, no
 
     Every occurrence of a repeated segment counts. Bullets are U+25CF, U+2022, `*`, `-`; dots `...`, `. . .`, U+2026.
     """
-    slots, values, stamps, count = scratch
+    entries, count = scratch
     now += 1
     mask = _mask(n_cuts + 1)
     segments = segment_chars = repeated = repeated_chars = bullets = dots = np.int64(0)
@@ -240,7 +249,7 @@ def dclm_segments(data, start, end, cuts, n_cuts, feeds, table, out, scratch, no
             segments += 1
             chars = count_chars(data, a, b)
             segment_chars += chars
-            seen = _earlier(data, a, b, segments, count, slots, values, stamps, mask, now)
+            seen = _earlier(data, a, b, segments, count, entries, mask, now)
             if seen:
                 times = np.int64(2 if seen == 1 else 1)
                 repeated += times

@@ -15,7 +15,7 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
-from .byte_hash import hash_bytes
+from .byte_hash import first_byte, hash_bytes, hash_short, load, lowest_bytes, not_letters
 from .unicode_classes import (
     ALNUM,
     ALONE,
@@ -39,7 +39,7 @@ from .unicode_classes import (
     WORD_BREAK,
 )
 from .utf8 import decode
-from .words import stop_word
+from .words import packed, stop_word
 
 # Their dot stays with them; so does that of a single LOWER letter.
 ABBREVIATIONS = """Mt. Ak. Ala. Apr. Ariz. Ark. Aug. Calif. Colo. Conn. Dec. Del. Feb. Fla. Ga. Ia. Id. Ill. Ind. Jan. Jul.
@@ -59,6 +59,8 @@ _WHOLE = _packed([*ABBREVIATIONS, "'s", "''"])
 _UNITS = _packed(UNITS)
 
 _DOT, _APOSTROPHE, _TYPOGRAPHIC = 0x2E, 0x27, 0x2019
+_CANNOT = np.uint64(int.from_bytes(b"cannot", "little"))
+_CAPITAL = np.uint64(0x20)
 
 
 @nb.njit
@@ -83,13 +85,13 @@ def _among(packed, sorted_numbers):
 
 
 @nb.njit(forceinline=True)
-def _is_whole(points, bits, a, b):
+def _is_whole(points, table, a, b):
     """Whether the chunk stays one word: an abbreviation, `a.`, `'s`, `''`."""
     last = points[b - 1]
     if b - a > 7 or b - a < 2 or not (last == _DOT or last == 0x73 or last == _APOSTROPHE):
         return False
     if b - a == 2:
-        if last == _DOT and bits[a] & LOWER:
+        if last == _DOT and table[points[a]] & LOWER:
             return True
         if last == 0x73 and points[a] == _TYPOGRAPHIC:
             return True
@@ -97,7 +99,7 @@ def _is_whole(points, bits, a, b):
 
 
 @nb.njit(forceinline=True)
-def _left(points, bits, a, b):
+def _left(points, table, a, b):
     """Characters to split off at the start; 0: none."""
     c = points[a]
     if c == _DOT:
@@ -106,39 +108,39 @@ def _left(points, bits, a, b):
             end += 1
         return end - a if end - a > 1 else 0
     if c == 0x2B:  # +
-        return 0 if a + 1 < b and bits[a + 1] & DIGIT else 1
-    return 1 if bits[a] & (STRIP_LEFT | ICON | CURRENCY) else 0
+        return 0 if a + 1 < b and table[points[a + 1]] & DIGIT else 1
+    return 1 if table[points[a]] & (STRIP_LEFT | ICON | CURRENCY) else 0
 
 
 @nb.njit(forceinline=True)
-def _right(points, bits, a, b):
+def _right(points, table, a, b):
     """Characters to split off at the end; 0: none."""
     c = points[b - 1]
     previous = np.int64(points[b - 2]) if b - a > 1 else np.int64(32)
-    kind = bits[b - 2] if b - a > 1 else np.int32(0)
+    kind = table[points[b - 2]] if b - a > 1 else np.uint32(0)
     if c == _DOT:
         start = b
         while start > a and points[start - 1] == _DOT:
             start -= 1
         if b - start > 1:
             return b - start
-        capitals = b - a > 2 and kind & UPPER and bits[b - 3] & UPPER
+        capitals = b - a > 2 and kind & UPPER and table[points[b - 3]] & UPPER
         return 1 if kind & (BEFORE_DOT | LOWER) or capitals else 0
     if (c == 0x73 or c == 0x53) and (previous == _APOSTROPHE or previous == _TYPOGRAPHIC):
         return 2
-    if bits[b - 1] & (STRIP_RIGHT | ICON):
+    if table[points[b - 1]] & (STRIP_RIGHT | ICON):
         return 1
-    if kind & DIGIT and (c == 0x2B or bits[b - 1] & CURRENCY):
+    if kind & DIGIT and (c == 0x2B or table[points[b - 1]] & CURRENCY):
         return 1
     if c == 0x25 or 65 <= c <= 122:
         for n in range(4, 0, -1):
-            if b - a > n and bits[b - n - 1] & DIGIT and _among(_pack(points, b - n, b), _UNITS):
+            if b - a > n and table[points[b - n - 1]] & DIGIT and _among(_pack(points, b - n, b), _UNITS):
                 return n
     return 0
 
 
 @nb.njit(forceinline=True)
-def _contraction(points, bits, a, b):
+def _contraction(points, table, a, b):
     """Where to cut "don't" (before n't), "we'll" (before the apostrophe), "cannot"; 0: nowhere."""
     last = points[b - 1]
     n = b - a
@@ -152,22 +154,22 @@ def _contraction(points, bits, a, b):
     if mark and last == 0x74:
         return b - 3 if n > 3 and points[b - 3] == 0x6E else 0
     if mark and (last == 0x6D or last == 0x64):  # 'm 'd
-        return b - 2 if bits[b - 3] & ALPHA else 0
+        return b - 2 if table[points[b - 3]] & ALPHA else 0
     if n >= 4 and (points[b - 3] == _APOSTROPHE or points[b - 3] == _TYPOGRAPHIC):
         c = points[b - 2]
         if (last == 0x6C and c == 0x6C) or (last == 0x65 and (c == 0x76 or c == 0x72)):  # 'll 've 're
-            return b - 3 if bits[b - 4] & ALPHA else 0
+            return b - 3 if table[points[b - 4]] & ALPHA else 0
     return 0
 
 
 @nb.njit(forceinline=True)
-def _in_host(points, bits, i):
+def _in_host(points, table, i):
     c = points[i]
-    return c >= 0xA1 or (c < 0x80 and bits[i] & ALNUM != 0)
+    return c >= 0xA1 or (c < 0x80 and table[points[i]] & ALNUM != 0)
 
 
 @nb.njit
-def _host_at(points, bits, i, b):
+def _host_at(points, table, i, b):
     """Whether points[i:b] is label.label.tld, with :port perhaps, and then nothing or / ? # and anything."""
     dots = 0
     label = i  # start of the current label
@@ -175,21 +177,21 @@ def _host_at(points, bits, i, b):
     while end < b:
         c = points[end]
         if c == _DOT:
-            if end == label or not _in_host(points, bits, label) or not _in_host(points, bits, end - 1):
+            if end == label or not _in_host(points, table, label) or not _in_host(points, table, end - 1):
                 return False
             dots += 1
             label = end + 1
-        elif not (_in_host(points, bits, end) or c == 0x5F or c == 0x2D):
+        elif not (_in_host(points, table, end) or c == 0x5F or c == 0x2D):
             break
         end += 1
     if dots == 0 or end - label < 2:
         return False
     for k in range(label, end):
-        if not bits[k] & LOWER:
+        if not table[points[k]] & LOWER:
             return False
     if end < b and points[end] == 0x3A:
         port = end + 1
-        while port < b and bits[port] & DIGIT:
+        while port < b and table[points[port]] & DIGIT:
             port += 1
         if port - end < 3 or port - end > 6:
             return False
@@ -198,28 +200,28 @@ def _host_at(points, bits, i, b):
 
 
 @nb.njit
-def _is_address(points, bits, a, b):
+def _is_address(points, table, a, b):
     """Whether the chunk is a URL or mail address: a host at the start, after `scheme://`, or after any `@`."""
     start = a
     i = a
-    while i < b and (bits[i] & ALNUM or points[i] == 0x5F or points[i] == 0x2B or points[i] == 0x2D or points[i] == _DOT):
+    while i < b and (table[points[i]] & ALNUM or points[i] == 0x5F or points[i] == 0x2B or points[i] == 0x2D or points[i] == _DOT):
         i += 1
     if i - a >= 2 and i + 2 < b and points[i] == 0x3A and points[i + 1] == 0x2F and points[i + 2] == 0x2F:
         start = i + 3
-    if _host_at(points, bits, start, b):
+    if _host_at(points, table, start, b):
         return True
     for k in range(start, b):
-        if points[k] == 0x40 and _host_at(points, bits, k + 1, b):
+        if points[k] == 0x40 and _host_at(points, table, k + 1, b):
             return True
     return False
 
 
 @nb.njit(forceinline=True)
-def _infix(points, bits, i, b):
+def _infix(points, table, i, b):
     """Characters of the word that begins at i inside a chunk; 0: none. points[i - 1] lies in the same chunk."""
     c = points[i]
-    p = bits[i - 1]
-    nx = bits[i + 1] if i + 1 < b else np.int32(0)
+    p = table[points[i - 1]]
+    nx = table[points[i + 1]] if i + 1 < b else np.uint32(0)
     if c == _DOT:
         if i + 1 < b and points[i + 1] == _DOT:
             n = 2
@@ -227,7 +229,7 @@ def _infix(points, bits, i, b):
                 n += 1
             return n
         return 1 if p & (LOWER | QUOTING) and nx & (UPPER | QUOTING) else 0
-    if c == 0x2026 or bits[i] & ICON:
+    if c == 0x2026 or table[points[i]] & ICON:
         return 1
     if c == 0x2B or c == 0x2D or c == 0x2A or c == 0x5E:  # + - * ^
         if p & DIGIT and (nx & DIGIT or (i + 1 < b and points[i + 1] == 0x2D)):
@@ -241,15 +243,16 @@ def _infix(points, bits, i, b):
         n = 1
         while n < most and i + n < b and points[i + n] == c:
             n += 1
-        return n if i + n < b and bits[i + n] & ALPHA else 0
+        return n if i + n < b and table[points[i + n]] & ALPHA else 0
     return 0
 
 
 @nb.njit
-def cut_chunk(points, bits, size, cuts, tail):
-    """Cuts a chunk into words: word k is points[cuts[k]:cuts[k + 1]]; returns their number.
+def cut_chunk(points, table, a, b, cuts, tail):
+    """Cuts the chunk points[a:b] into words: word k is points[cuts[k]:cuts[k + 1]]; returns their number.
 
-    points: int32 code points, bits: int32 classes, size: their number, at least 1. cuts, tail: int32, size + 1 entries.
+    points: code points (int32), or the bytes of an ASCII chunk in place (uint8). a < b. cuts, tail: int64, b - a + 1
+    entries.
 
     1. From the left, while what is left is not WHOLE (an abbreviation, `a.`, `'s`, `''`), pieces are split off: a run of
        full stops, `+` unless a digit follows, STRIP_LEFT, a currency sign, a symbol (So). Each is a word.
@@ -258,26 +261,25 @@ def cut_chunk(points, bits, size, cuts, tail):
     3. What is left is one word if WHOLE, two if a contraction, one if a web or mail address; else it is cut at infixes.
     """
     n = 0
-    a, b = 0, size
-    cuts[0] = 0
-    while a < b and not _is_whole(points, bits, a, b):
-        step = _left(points, bits, a, b)
+    cuts[0] = a
+    while a < b and not _is_whole(points, table, a, b):
+        step = _left(points, table, a, b)
         if step == 0:
             break
         a += step
         n += 1
         cuts[n] = a
     tails = 0
-    while a < b and not _is_whole(points, bits, a, b):
-        step = _right(points, bits, a, b)
+    while a < b and not _is_whole(points, table, a, b):
+        step = _right(points, table, a, b)
         if step == 0:
             break
         tail[tails] = b
         tails += 1
         b -= step
     if a < b:
-        if not _is_whole(points, bits, a, b):
-            cut = _contraction(points, bits, a, b)
+        if not _is_whole(points, table, a, b):
+            cut = _contraction(points, table, a, b)
             if cut:
                 n += 1
                 cuts[n] = cut
@@ -285,13 +287,13 @@ def cut_chunk(points, bits, size, cuts, tail):
                 i = a + 1
                 asked = False
                 while i < b:
-                    step = _infix(points, bits, i, b) if bits[i] & INSIDE else 0
+                    step = _infix(points, table, i, b) if table[points[i]] & INSIDE else 0
                     if step == 0:
                         i += 1
                         continue
                     if not asked:  # an address needs a dot or a colon between letters: only such chunks reach this
                         asked = True
-                        if _is_address(points, bits, a, b):
+                        if _is_address(points, table, a, b):
                             break
                     if i > cuts[n]:
                         n += 1
@@ -316,85 +318,74 @@ TOKENS, PLAIN, PLAIN_CHARS, WITH_ALPHA, DISTINCT_STOPS, SENTENCES = range(6)
 def punct_words(data, start, end, table, words, ends, scratch, out):
     """Words and sentences; see the module. Writes words, ends and out (int64); returns the number of words.
 
-    scratch: five int32 arrays as long as the text plus one. Sentences are counted line by line, as datatrove's C4 filter
-    does: a word that is one STOP character ends one, and the next begins at the next word that is neither that nor all
-    punctuation (category P); a line with any word has at least one.
+    scratch: int32 code points and offsets, int64 cuts and tail cuts: each as long as the text plus one. Sentences are
+    counted line by line, as datatrove's C4 filter does: a word that is one STOP character ends one, and the next begins
+    at the next word that is neither that nor all punctuation (category P); a line with any word has at least one.
     """
-    points, bits, at, cuts, tail = scratch
+    points, at, cuts, tail = scratch
     n = 0
     chars = np.int64(0)
     plain = plain_chars = alphas = sentences = np.int64(0)
-    stops = 0
+    stops = np.int64(0)
     fresh, ended = True, True  # at the start of a line; after the end of a sentence
     i = start
     while i < end:
-        c = np.int64(data[i])
-        width = 1
-        if c >= 0x80:
-            c, width = decode(data, i)
-        kind = table[c]
-        if kind & SPACE:
-            if kind & BREAK:
-                fresh = True
-            i += width
-            continue
-
-        # a chunk begins; letters first
+        # ASCII letters, the usual case: eight bytes a look
         s = i
-        length = 0
-        if kind & ALONE:
-            length = 1
-            i += width
-            while i < end and data[i] >= 0x80:
-                c, width = decode(data, i)
-                if table[c] >> WORD_BREAK != EXTEND:
-                    break
-                length += 1
-                i += width
-            kind = np.uint32(SPACE)
-        else:
-            while kind & ALPHA and not kind & ALONE:
-                length += 1
-                i += width
-                if i >= end:
-                    kind = np.uint32(SPACE)
-                    break
-                c = np.int64(data[i])
-                width = 1
-                if c >= 0x80:
-                    c, width = decode(data, i)
-                kind = table[c]
-        mark = 0  # bytes of the punctuation that ends the chunk, if that is all there is besides letters
-        whole = kind & (SPACE | ALONE) != 0
-        if length and not whole and i + 1 < end and (c == 0x2C or (c == 0x2E and i - s > 7 and data[i - 1] >= 97)):
-            after = data[i + 1]
-            whole = after < 0x80 and table[after] & SPACE != 0 and data[i - 1] < 0x80
-            mark = 1
-        if whole and i - s == 6 and data[i - 1] == 0x74 and data[s + 1] == 0x61:  # perhaps "cannot"
-            whole = False
-        if whole:
-            words[n] = hash_bytes(data, s, i)
-            n += 1
-            chars += length
-            ends[n] = chars
-            stops |= stop_word(data, s, i, np.uint8(0))
-            alphas += 1
-            plain += 1
-            plain_chars += length
-            sentences += np.int64(fresh or ended)
-            fresh = ended = False
-            if mark:
-                words[n] = hash_bytes(data, i, i + 1)
+        word = load(data, i)
+        size = first_byte(not_letters(word))
+        first = lowest_bytes(word, size) if size < 8 else word
+        i += size
+        while size == 8:
+            word = load(data, i)
+            size = first_byte(not_letters(word))
+            i += size
+        if i > end:  # letters of the next text
+            i = end
+            if i - s < 8:
+                first = lowest_bytes(first, i - s)
+        length = i - s
+        c = np.int64(data[i]) if i < end else np.int64(32)
+        kind = table[c] if c < 0x80 else np.uint32(0)
+        if length:
+            mark = False  # one comma or full stop behind the letters, then white space
+            done = kind & SPACE != 0
+            if not done and i + 1 < end and (c == 0x2C or (c == 0x2E and length > 6 and data[i - 1] >= 97)):
+                after = data[i + 1]
+                mark = after == 32 or after == 10
+                done = mark
+            if done and not (length == 6 and (first | _CAPITAL) == _CANNOT):
+                key = hash_short(first, length) if length <= 8 else hash_bytes(data, s, i)
+                words[n] = key
                 n += 1
-                chars += 1
+                chars += length
                 ends[n] = chars
-                ended = c == 0x2E
-                i += 1
+                if length <= 8:
+                    stops |= stop_word(first, length)
+                alphas += 1
+                plain += 1
+                plain_chars += length
+                sentences += np.int64(fresh | ended)
+                fresh = ended = False
+                if mark:
+                    words[n] = hash_short(np.uint64(c), 1)
+                    n += 1
+                    chars += 1
+                    ends[n] = chars
+                    ended = c == 0x2E
+                    i += 1
+                elif i < end:
+                    fresh = kind & BREAK != 0
+                    i += 1
+                continue
+        elif kind & SPACE:
+            fresh |= kind & BREAK != 0
+            i += 1
             continue
 
-        # anything else: decode the chunk and cut it
-        size = 0
+        # anything else: find the end of the chunk, decode it if it is not ASCII, cut it
         i = s
+        narrow = True
         while i < end:
             c = np.int64(data[i])
             width = 1
@@ -403,26 +394,57 @@ def punct_words(data, start, end, table, words, ends, scratch, out):
             kind = table[c]
             if kind & (SPACE | ALONE):
                 break
-            points[size], bits[size], at[size] = c, kind, i - s
-            size += 1
+            narrow &= c < 0x80
             i += width
-        at[size] = i - s
-        for w in range(cut_chunk(points, bits, size, cuts, tail)):
+        if i == s:  # a character that no chunk holds
+            i += width
+            if kind & SPACE:
+                fresh |= kind & BREAK != 0
+                continue
+            cuts[0], cuts[1] = 0, 1  # a letter that stands alone, with its marks
+            points[0], at[0] = c, 0
+            while i < end and data[i] >= 0x80:
+                c, width = decode(data, i)
+                if table[c] >> WORD_BREAK != EXTEND:
+                    break
+                points[cuts[1]], at[cuts[1]] = c, i - s
+                cuts[1] += 1
+                i += width
+            at[cuts[1]] = i - s
+            pieces = 1
+            narrow = False
+        elif narrow:
+            pieces = cut_chunk(data, table, s, i, cuts, tail)
+        else:
+            k = s
+            size = 0
+            while k < i:
+                c, width = decode(data, k)
+                points[size], at[size] = c, k - s
+                size += 1
+                k += width
+            at[size] = i - s
+            pieces = cut_chunk(points, table, 0, size, cuts, tail)
+        for w in range(pieces):
             a, b = cuts[w], cuts[w + 1]
-            some, every = np.int32(0), np.int32(-1)
+            some, every = np.uint32(0), np.uint32(0xFFFFFFFF)
             for k in range(a, b):
-                some |= bits[k]
-                every &= bits[k]
-            words[n] = hash_bytes(data, s + at[a], s + at[b])
+                bits = table[data[k]] if narrow else table[points[k]]
+                some |= bits
+                every &= bits
+            length = b - a
+            if not narrow:
+                a, b = s + at[a], s + at[b]
+            words[n] = hash_bytes(data, a, b)
             n += 1
-            chars += b - a
+            chars += length
             ends[n] = chars
-            stops |= stop_word(data, s + at[a], s + at[b], np.uint8(0))
+            stops |= stop_word(packed(data, a, b), b - a)
             alphas += np.int64(some & ALPHA != 0)
             if not every & SYMBOL:
                 plain += 1
-                plain_chars += b - a
-            if b - a == 1 and every & STOP:
+                plain_chars += length
+            if length == 1 and every & STOP:
                 sentences += np.int64(fresh)
                 ended = True
                 fresh = False

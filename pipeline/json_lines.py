@@ -6,12 +6,13 @@ stack is at the call.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Callable
 from json.decoder import scanstring  # type: ignore[attr-defined]
 from json.encoder import encode_basestring  # type: ignore[attr-defined]
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
 
@@ -20,17 +21,16 @@ DEEPEST = 200  # levels inside one value; far below what Python's own limit of 1
 # numbers stay as written: they may be wider than any type, and Python refuses integers over 4,300 digits
 _DECODER = json.JSONDecoder(strict=False, parse_int=str, parse_float=str)
 _scan = _DECODER.scan_once  # type: ignore[attr-defined]
-_space: Callable[[str, int], re.Match[str]] = re.compile(r"[ \t\r\n]*").match  # type: ignore[assignment]
+_open = re.compile(r'[ \t\r\n]*\{[ \t\r\n]*(?:"|(\})[ \t\r\n]*\Z)').match
+_colon = re.compile(r"[ \t\r\n]*:[ \t\r\n]*").match
+_next = re.compile(r'[ \t\r\n]*(?:,[ \t\r\n]*"|(\})[ \t\r\n]*\Z)').match
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|-?Infinity|NaN|[\[\]{}]', re.DOTALL)
 _UNSAFE = re.compile(r"[\x00-\x1f\ud800-\udfff]|\\u[dD][89a-fA-F]|NaN|Infinity")
 _NULLS = frozenset({"null", "NaN", "Infinity", "-Infinity"})
 
 
-class Value(NamedTuple):
-    """`text`: the decoded string where the value is one, else None; `raw`: the value as written."""
-
-    text: str | None
-    raw: str
+# The decoded string where a value is one, else None; and the value as written.
+Value = tuple[str | None, str]
 
 
 def parse_line(line: str) -> dict[str, Value]:
@@ -50,53 +50,49 @@ def parse_line(line: str) -> dict[str, Value]:
 
 def _members(line: str) -> dict[str, Value]:
     found: dict[str, Value] = {}
-    at = _space(line, 0).end()
-    if line[at : at + 1] != "{":
-        raise ValueError("the line is no JSON object")
-    at = _space(line, at + 1).end()
-    closed = line[at : at + 1] == "}"
-    while not closed:
-        if line[at : at + 1] != '"':
-            raise ValueError(f"a key is missing at character {at}")
-        key, at = scanstring(line, at + 1, False)
-        at = _space(line, at).end()
-        if line[at : at + 1] != ":":
+    step = _open(line)
+    if step is None:
+        raise ValueError("the line is not one JSON object")
+    while step[1] is None:
+        key, at = scanstring(line, step.end(), False)
+        step = _colon(line, at)
+        if step is None:
             raise ValueError(f"':' is missing at character {at}")
-        start = _space(line, at + 1).end()
+        start = step.end()
         value, end = _scan(line, start)
         raw = line[start:end]
-        if raw[0] in "[{":
-            _check_depth(raw)
-        found[key] = Value(value if raw[0] == '"' else None, raw)
-        at = _space(line, end).end()
-        closed = line[at : at + 1] == "}"
-        if not closed:
-            if line[at : at + 1] != ",":
-                raise ValueError(f"',' or '}}' is missing at character {at}")
-            at = _space(line, at + 1).end()
-    if _space(line, at + 1).end() != len(line):
-        raise ValueError("there is more on the line after its object")
+        if raw[0] == '"':
+            found[key] = (value, raw)
+        else:
+            if raw[0] in "[{":
+                _check_depth(raw)
+            found[key] = (None, raw)
+        step = _next(line, end)
+        if step is None:
+            raise ValueError(f"',' or the end of the one object is missing at character {end}")
     return found
 
 
 def text_bytes(value: Value | None) -> bytes | None:
     """The UTF-8 bytes of a text; None where it is null or absent. What is no Unicode (a lone surrogate, bytes that the
     line could not be decoded from) comes out as bytes that are no UTF-8 either. ValueError for another type."""
-    if value is None or value.raw == "null":
+    if value is None or value[1] == "null":
         return None
-    if value.text is None:
+    text, _ = value
+    if text is None:
         raise ValueError("the text is not a string")
     try:
-        return value.text.encode()
+        return text.encode()
     except UnicodeEncodeError:
-        return _not_utf8(value.text)
+        return _not_utf8(text)
 
 
 def as_string(value: Value | None) -> str | None:
     """A value as a string column shows it: strings decoded, everything else as written; null is None."""
-    if value is None or value.raw in _NULLS:
+    if value is None or value[1] in _NULLS:
         return None
-    return strict(value.raw) if value.text is None else _clean(value.text)
+    text, raw = value
+    return strict(raw) if text is None else _clean(text)
 
 
 def converter(kind: pa.DataType) -> Callable[[Value | None], Any]:
@@ -106,30 +102,33 @@ def converter(kind: pa.DataType) -> Callable[[Value | None], Any]:
         return as_string
 
     def convert(value: Value | None) -> Any:
-        if value is None or value.raw in _NULLS:
+        if value is None or value[1] in _NULLS:
             return None
-        parsed = json.loads(strict(value.raw), strict=False)
+        parsed = json.loads(strict(value[1]), strict=False)
         if isinstance(parsed, str) and (pa.types.is_temporal(kind)):
             return pa.scalar(parsed).cast(kind)
         if isinstance(parsed, str) or isinstance(parsed, bool) != pa.types.is_boolean(kind):
-            raise ValueError(f"{value.raw[:40]} is no {kind}")
+            raise ValueError(f"{value[1][:40]} is no {kind}")
         return pa.scalar(parsed, kind)
 
     def checked(value: Value | None) -> Any:
         try:
             return convert(value)
         except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
-            raise ValueError(f"{value.raw[:40] if value else None} is no {kind}") from error
+            raise ValueError(f"{value[1][:40] if value else None} is no {kind}") from error
 
     return checked
 
 
 def extra_json(members: dict[str, Value], taken: frozenset[str]) -> str | None:
     """The members that are no column, as one JSON object, values as written; None where there are none."""
-    rest = [
-        f"{encode_basestring(_clean(key))}:{strict(value.raw)}" for key, value in members.items() if key not in taken
-    ]
+    rest = [f"{_key_json(key)}:{strict(raw)}" for key, (_, raw) in members.items() if key not in taken]
     return "{" + ",".join(rest) + "}" if rest else None
+
+
+@functools.lru_cache(4096)
+def _key_json(key: str) -> str:
+    return encode_basestring(_clean(key))
 
 
 def strict(raw: str) -> str:

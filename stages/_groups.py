@@ -36,17 +36,22 @@ class AgainstTask(Task, Protocol):
         ...
 
 
+def bundles(rows: Sequence[int]) -> list[range]:
+    """Consecutive positions, bundled up to UNITS_PER_ITEM of them and about ROWS_PER_ITEM rows."""
+    found: list[range] = []
+    held = 0
+    for at, count in enumerate(rows):
+        if not found or len(found[-1]) >= UNITS_PER_ITEM or held + count > ROWS_PER_ITEM:
+            found.append(range(at, at))
+            held = 0
+        found[-1] = range(found[-1].start, at + 1)
+        held += count
+    return found
+
+
 def unit_groups(units: Sequence[UnitRows]) -> dict[str, list[UnitRows]]:
-    """Items `g00000`, ...: consecutive units, up to UNITS_PER_ITEM of them and about ROWS_PER_ITEM rows."""
-    groups: list[list[UnitRows]] = []
-    rows = 0
-    for unit in units:
-        if not groups or len(groups[-1]) >= UNITS_PER_ITEM or rows + unit.rows > ROWS_PER_ITEM:
-            groups.append([])
-            rows = 0
-        groups[-1].append(unit)
-        rows += unit.rows
-    return {f"g{i:05d}": group for i, group in enumerate(groups)}
+    """Items `g00000`, ...: consecutive units in bundles."""
+    return {f"g{i:05d}": [units[at] for at in places] for i, places in enumerate(bundles([u.rows for u in units]))}
 
 
 def first_rows(groups: Mapping[str, Sequence[UnitRows]]) -> list[int]:

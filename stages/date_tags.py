@@ -24,7 +24,7 @@ class DateTagsConfig(StageConfig):
     """What `use: date_tags` takes."""
 
     earliest: int = Field(
-        1000, ge=0, le=9999, description="years before this one are null: 0001-01-01 is a placeholder"
+        default=1000, ge=0, le=9999, description="years before this one are null: 0001-01-01 is a placeholder"
     )
     latest: int = Field(default=2100, ge=0, le=9999, description="years after this one are null")
 

@@ -4,7 +4,7 @@ Invariant: which one stays depends on the documents of the group alone, so units
 
 Phases, each a set of items that read files and save files:
 1. collect (a group of units): the living rows' keys, preferences and identity, partitioned by the key's high bits;
-   `against` (a part of an earlier output) does the same for documents that win.
+   `against` (parts of an earlier output) does the same for documents that win.
 2. choose (a partition): sorts by key, finds the groups, picks the kept one; members go back by group of units.
 3. verdict (a group of units): gathers from all partitions, aligns by n, writes.
 A task holds about two million rows, whatever the size of the corpus.
@@ -24,6 +24,7 @@ from ._groups import (
     AgainstContext,
     AgainstTask,
     align,
+    bundles,
     first_rows,
     gather,
     part_count,
@@ -162,15 +163,17 @@ class ExactDedup(Stage):
 
     def resolve(self, runs: Runs, ctx: Context) -> dict[str, Any]:
         groups = unit_groups(runs.units)
-        earlier = {
-            f"a{rank:03d}-{part}": (rank, output, part, documents)
-            for rank, output in enumerate(self.config.against)
-            for part, documents in cast(AgainstContext, ctx).against(output).items()
-        }
-        parts = part_count(sum(u.rows for u in runs.units) + sum(documents for *_, documents in earlier.values()))
+        earlier: dict[str, list[Any]] = {}
+        rows = sum(u.rows for u in runs.units)
+        for rank, output in enumerate(self.config.against):
+            held = cast(AgainstContext, ctx).against(output)
+            names, rows = list(held), rows + sum(held.values())
+            for i, places in enumerate(bundles(list(held.values()))):
+                earlier[f"a{rank:03d}-{i:05d}"] = [rank, output, [names[at] for at in places]]
+        parts = part_count(rows)
         units = {item: [u.index for u in group] for item, group in groups.items()}
         collected = ctx.map("collect", _collect, {item: [indexes, parts] for item, indexes in units.items()})
-        ctx.map("against", _against, {item: [*place[:3], parts] for item, place in earlier.items()})
+        ctx.map("against", _against, {item: [*place, parts] for item, place in earlier.items()})
         everywhere = [list(groups), list(earlier), first_rows(groups)]
         chosen = ctx.map("choose", _choose, {f"p{p:05d}": [p, *everywhere] for p in range(parts if groups else 0)})
         verdicts = {item: [indexes, at, list(chosen)] for at, (item, indexes) in enumerate(units.items())}
@@ -213,11 +216,14 @@ def _collect(task: Task, stage: Stage, value: Any) -> dict[str, Any]:
 
 
 def _against(task: Task, stage: Stage, value: Any) -> dict[str, Any]:
-    rank, output, part, parts = value
+    rank, output, names, parts = value
     stage = cast(ExactDedup, stage)
-    scope = [stage.config.scope] if stage.config.scope else []
-    rows = cast(AgainstTask, task).against(output, part, [*KEYS, *IDENTITY, *scope])
-    table = _keyed(rows, stage, {"earlier": pa.array(np.full(rows.num_rows, rank, np.int32))})
+    columns = list(dict.fromkeys([*KEYS, *IDENTITY, *([stage.config.scope] if stage.config.scope else [])]))
+    tables = []
+    for name in names:
+        rows = cast(AgainstTask, task).against(output, name, columns)
+        tables.append(_keyed(rows, stage, {"earlier": pa.array(np.full(rows.num_rows, rank, np.int32))}))
+    table = pa.concat_tables(tables)
     task.save(split(table, part_of(table["hi"].to_numpy(), parts), parts))
     return {}
 

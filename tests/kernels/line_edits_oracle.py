@@ -26,7 +26,8 @@ def c4(
     citations: bool = True,
 ) -> tuple[str, dict[str, int]]:
     """C4QualityFilter's loop without its two early exits, which are counted instead."""
-    counts = dict.fromkeys(("long_word", "no_punct", "short", "javascript", "policy", "citations", "curly", "lorem"), 0)
+    names = ["long_word", "no_punct", "short", "javascript", "policy", "citations", "curly", "lorem"]
+    counts: dict[str, int] = dict.fromkeys(names, 0)
     kept = []
     for raw in text.splitlines():
         line = raw.strip()
@@ -75,7 +76,7 @@ def refinedweb(
     phrase_max_words: int = 10,
 ) -> tuple[str, dict[str, int]]:
     """DCLM's modifiers one after the other, each from text to text; 0 or False leaves one out."""
-    counts = dict.fromkeys(("uppercase", "numeric", "counter", "one_word", "removed"), 0)
+    counts: dict[str, int] = dict.fromkeys(["uppercase", "numeric", "counter", "one_word", "removed"], 0)
     counts["before"] = tokens(text)
 
     def drop(name: str, fails) -> None:

@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -16,7 +17,7 @@ from tamis.kernels.squash import WHITE_SPACE
 from tamis.stages import _groups
 from tamis.stages._keys import normal_url, text_keys, url_keys, value_keys
 from tamis.stages.errors import RecipeError
-from tamis.stages.exact_dedup import ExactDedup
+from tamis.stages.exact_dedup import ExactDedup, _duplicates
 
 from .local_context import resolve, resolve_killed_at_every_receipt, with_identity
 
@@ -165,6 +166,32 @@ def test_items_are_cut_by_rows_too(monkeypatch) -> None:
     assert [[u.index for u in g] for g in _groups.unit_groups(units).values()] == [[0, 1], [2, 3], [4]]
 
 
+def test_partitions_share_the_rows_evenly_and_keep_their_order() -> None:
+    hashes = np.random.default_rng(0).integers(0, 2**64, 10_000, np.uint64, endpoint=False)
+    part = _groups.part_of(hashes, 7)
+    tables = _groups.split(pa.table({"hash": hashes, "n": np.arange(10_000)}), part, 7)
+    assert [len(t) for t in tables] == np.bincount(part.astype(int)).tolist()
+    assert min(map(len, tables)) > 1200
+    for i, table in enumerate(tables):
+        assert table["hash"].to_pylist() == hashes[part == i].tolist()
+        assert table["n"].to_pylist() == sorted(table["n"].to_pylist())
+
+
+def test_keys_that_share_one_half_only_are_no_duplicates() -> None:
+    pairs = [(1, 5), (1, 6), (1, 5), (1, 6), (2, 5), (1, 7), (2**64 - 1, 0), (0, 0), (1, 5)]
+    hi, lo = (pa.array(half, pa.uint64()) for half in zip(*pairs))
+    table = pa.table({"hi": hi, "lo": lo, "n": pa.array(range(len(pairs)), pa.uint64())})
+    members, group = _duplicates(table)
+    assert sorted(zip(group.tolist(), members["n"].to_pylist())) == [(0, 0), (0, 2), (0, 8), (1, 1), (1, 3)]
+
+
+def test_a_key_equal_to_its_scope_is_still_its_own() -> None:
+    rows = pa.table({"text": ["x", "y", "z"], "lang": ["de", "en", "de"]})
+    verdict, facts = resolve(stage_of(key="lang", scope="lang"), rows)
+    assert verdict["rule"].to_pylist() == [None, None, "exact_dedup.duplicate"]
+    assert facts["groups"] == 1
+
+
 @pytest.mark.parametrize(
     ("prefer", "kept"),
     [
@@ -232,8 +259,10 @@ def test_key_may_be_sql() -> None:
     assert verdict["rule"].to_pylist() == [None, "exact_dedup.duplicate", None, None]
 
 
-def test_documents_of_earlier_outputs_win(monkeypatch) -> None:
+@pytest.mark.parametrize("bundle", [1, 128])
+def test_documents_of_earlier_outputs_win(monkeypatch, bundle) -> None:
     monkeypatch.setattr(_groups, "ROWS_PER_PART", 3)
+    monkeypatch.setattr(_groups, "UNITS_PER_ITEM", bundle)
     rows = pa.table(
         {
             "text": ["x", "X ", "y", "z", "z", "w"],

@@ -152,6 +152,7 @@ def test_bind_renames_the_columns_of_presets_and_leaves_own_rules() -> None:
     rules = stage(preset="gopher_quality", rules={"own": "words > 50"}, of="post")
     assert rules.of == "post"
     assert rules.plain_needs == {"words", "alpha_share"}
+    assert rules.needs == ("words", "alpha_share")
     rules.bind({"words": "post_words", "alpha_share": "post_alpha_share"})
     assert rules.needs == ("post_words", "post_alpha_share", "words")
     assert [rule.needs for rule in rules.rules] == [("post_words",), ("post_alpha_share",), ("words",)]

@@ -43,6 +43,8 @@ def oracle(url: str) -> Tags:
         return NOTHING
     depth = len([part for part in parts.path.split("/") if part])
     if "[" in parts.netloc:
+        if behind and not behind.startswith(":"):
+            return NOTHING
         try:
             ipaddress.IPv6Address(host.partition("%")[0])
         except ValueError:

@@ -1,0 +1,158 @@
+"""`tamis why`: the whole story of one document of a finished run, from its ledger row.
+
+Invariant: only what the story needs is read: identities of the ledger, one row of it, and, where an edit changed the
+text, one row of the source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from ..stages.errors import RecipeError, did_you_mean
+from .fate import DECISIONS, Row, duplicate_columns, facts_of, fate, judgement, name_of
+from .output import Output
+from .terminal import columns, cut, plural, value, visible, wrapped
+
+SHOWN = 20  # matches that are listed
+DIFF_LINES = 40
+WIDTH = 110
+
+
+def story(output: str, *, key: str | None = None, phrase: str | None = None) -> str:
+    """The story of the document that `key` means, or of the first whose text holds `phrase`; ends with a newline.
+
+    Raises SetupError where the run is not finished, RecipeError where there is no such document.
+    """
+    opened = Output(output)
+    if phrase is not None:
+        found = opened.find_text(phrase, SHOWN + 1)
+        if not found:
+            raise RecipeError(_no_text(opened, phrase))
+    else:
+        found = opened.find(key or "", SHOWN + 1)
+        if not found:
+            raise RecipeError(_no_document(opened, key or ""))
+    rows = [row for at in found[:SHOWN] if (row := opened.row(at["source_file"], at["source_row"]))]
+    if not rows:
+        raise RecipeError(f"{opened.name}: data/ holds it and the ledger does not: see `tamis verify {opened.name}`")
+    lines = [*_matches(rows, len(found) > SHOWN)] if len(rows) > 1 else []
+    return "".join(f"{line}\n" for line in [*lines, *tell(opened, rows[0])])
+
+
+def _matches(rows: list[dict[str, Any]], more: bool) -> Iterator[str]:
+    number = f"more than {SHOWN} documents" if more else f"{len(rows)} documents"
+    yield f"{number} match; the story of the first is below"
+    listed = [(DECISIONS[r["decision"]], r["rule"] or r["reason"] or "", name_of(r)) for r in rows]
+    yield from (f"  {cut(line, WIDTH)}" for line in columns(listed))
+    yield ""
+
+
+def _no_document(output: Output, key: str) -> str:
+    file, _, row = key.rpartition("#")
+    names = [f["name"] for f in output.manifest["input"]]
+    if row.isdecimal() and file in names:
+        return f"{output.name}: {visible(file)} has no document in row {row}; rows count from 0, lines of JSON Lines from 1"
+    hint = did_you_mean(file, names) if row.isdecimal() and file else ""
+    return f"{output.name}: no document has the doc_id, file#row, URL or source_hash {visible(key)!r}.{hint}"
+
+
+def _no_text(output: Output, phrase: str) -> str:
+    return (
+        f"{output.name}: no curated document holds {visible(phrase)!r}, letter by letter. Dropped documents are only in the "
+        f"source: search there, then `tamis why {output.name} FILE#ROW`"
+    )
+
+
+# --- one document -------------------------------------------------------------------------------------------------
+
+
+def tell(output: Output, row: Row, *, brief: bool = False, diff_lines: int = DIFF_LINES) -> list[str]:
+    """The lines of a story: who, fate, failed rules, and what every stage did. `brief` leaves out the stages."""
+    lines = [*_who(row, brief), f"fate    {fate(output, row)}", *_failed(output, row, brief)]
+    if not brief:
+        lines += ["", *_path(output, row)]
+    if diff_lines and any(row.get(f"{s['name']}_changed") for s in output.stages):
+        from .edits import tell_edits
+
+        lines += ["", *tell_edits(output, row, diff_lines)]
+    return lines
+
+
+def _who(row: Row, brief: bool) -> Iterator[str]:
+    yield f"who     {name_of(row)}"
+    if row["url"]:
+        yield f"url     {cut(visible(row['url']), 200)}"
+    if brief:
+        return
+    if row["date"]:
+        yield f"date    {visible(row['date'])}"
+    yield f"hash    {row['source_hash'] or 'none: the text could not be read'}"
+    if row["bytes_read"] is not None:
+        written = f", {_size(row, 'written')} written" if row["bytes_written"] is not None else ""
+        yield f"size    {_size(row, 'read')} read{written}"
+
+
+def _size(row: Row, when: str) -> str:
+    return f"{row[f'bytes_{when}']:,} bytes ({plural(row[f'chars_{when}'], 'character')})"
+
+
+def _failed(output: Output, row: Row, brief: bool) -> Iterator[str]:
+    """Where the thresholds come from, and the other rules of the stage that failed too."""
+    names = row["failed"] or ([row["rule"]] if row["rule"] else [])
+    first = judgement(output, row, row["rule"]) if row["rule"] else None
+    if first and first.params:
+        yield f"        thresholds: {first.params}"
+    if first and first.source and not brief:
+        yield f"        source: {visible(first.source)}"
+    others = [judgement(output, row, name) for name in names if name != row["rule"]]
+    if not others:
+        return
+    yield f"also    failed {plural(len(others), 'other rule')} of {row['stage']}"
+    yield from (f"        {line}" for line in columns([(j.rule, j.values, f"needs {j.needs}" if j.needs else "") for j in others]))
+
+
+def _path(output: Output, row: Row) -> Iterator[str]:
+    """One line a stage, with the values it measured below, up to the stage that ended the document."""
+    names = [s["name"] for s in output.stages]
+    last = names.index(row["stage"]) if row["stage"] in names else -1 if row["decision"] != "keep" else len(names) - 1
+    yield "path    through the stages in order" if last >= 0 else "path    no stage saw it"
+    width = max((len(name) for name in names), default=0)
+    for number, stage in enumerate(output.stages[: last + 1]):
+        ended = stage["name"] == row["stage"]
+        yield f"  {number + 1:3}  {stage['name']:{width}}  {stage['kind']:7}  {_did(output, row, stage, ended)}"
+        yield from _values(output, row, stage["name"])
+    unseen = names[last + 1 :]
+    if unseen:
+        yield from wrapped([f"later stages did not see it: {unseen[0]}", *unseen[1:]], indent=" " * 7, width=WIDTH)
+
+
+def _did(output: Output, row: Row, stage: dict[str, Any], ended: bool) -> str:
+    name, kind = stage["name"], stage["kind"]
+    tag = row.get(f"{name}_pass")
+    if ended:
+        return f"{DECISIONS[row['decision']]} by {row['rule'] or row['reason']}"
+    if f"{name}_pass" in row:
+        return f"tagged {name}_pass = {value(tag)}"
+    if kind == "edit":
+        return "changed the text" if row[f"{name}_changed"] else "left the text as it was"
+    if kind == "measure":
+        return "measured"
+    if kind == "decide":
+        return f"passed {plural(len(stage.get('rules', ())), 'rule')}"
+    at = duplicate_columns(output, name)
+    if at:
+        size = row[at["cluster_size"]] if "cluster_size" in at else None
+        return f"kept as the one of {plural(size, 'duplicate')}" if size else "has no duplicate"
+    facts = facts_of(output, name)
+    return f"passed{f' ({facts})' if facts else ''}"
+
+
+def _values(output: Output, row: Row, stage: str) -> list[str]:
+    known = [name for name in output.stage_columns(stage) if row.get(name) is not None]
+    nulls = len(output.stage_columns(stage)) - len(known)
+    words = [f"{name} = {value(row[name])}" for name in known]
+    if nulls:
+        words.append(f"{nulls} null")
+    return wrapped(words, indent=" " * 9, width=WIDTH)
+

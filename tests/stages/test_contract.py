@@ -1,0 +1,144 @@
+"""Every stage keeps the contract of the per-row methods; new files in stages/ are found by themselves."""
+
+# pyright: reportAttributeAccessIssue=false
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tamis.stages.base import Column, Stage, StageConfig, stage_names
+
+from . import contract
+
+# Stages that cannot be built without arguments, or do little by default.
+EXAMPLES: dict[str, dict[str, Any]] = {
+    "rules": {
+        "rules": {"long": "length(text) >= $least", "numbered": "words IS NULL OR words > 2"},
+        "params": {"least": 20},
+    },
+    "sample": {"share": 0.5},
+}
+PAGES = [json.loads(line) for line in (Path(__file__).parents[1] / "golden" / "pages.jsonl").open(encoding="utf-8")]
+
+
+@pytest.fixture(scope="module", params=stage_names())
+def use(request) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def stage(use) -> Stage:
+    return contract.build(use, EXAMPLES.get(use))
+
+
+def golden(stage: Stage):
+    return contract.batch(stage, [page["text"] or "" for page in PAGES] + list(contract.AWKWARD), PAGES)
+
+
+def test_it_declares_columns_and_rules_that_people_can_write(stage):
+    contract.check_declaration(stage)
+
+
+def test_a_batch_without_rows_is_no_special_case(stage):
+    contract.check_no_rows(stage)
+
+
+def test_empty_texts_and_nulls_everywhere_else_are_no_error(stage):
+    contract.check_nothing_known(stage)
+
+
+def test_a_text_of_five_megabytes_is_processed_as_a_whole(stage):
+    prose = " ".join(page["text"] for page in PAGES if page["text"])
+    table = contract.batch(
+        stage, ["short", (prose * (5_000_000 // len(prose) + 1))[:5_000_000], "y" * 5_000_000, ""], PAGES
+    )
+    contract.check_splits(stage, table, [1, 2])
+
+
+def test_a_batch_cut_anywhere_gives_the_same_rows(stage):
+    table = golden(stage)
+    contract.check_splits(stage, table, random.Random(1).sample(range(table.num_rows), 5))
+
+
+def test_random_texts_do_not_see_their_neighbours(stage):
+    texts = st.lists(st.text(max_size=40) | st.sampled_from(contract.AWKWARD), min_size=2, max_size=6)
+
+    @settings(max_examples=15, deadline=None)
+    @given(texts, st.integers(0, 6))
+    def check(texts, cut):
+        contract.check_splits(stage, contract.batch(stage, texts), [min(cut, len(texts))])
+
+    check()
+
+
+def test_it_gives_the_same_again_from_a_new_and_from_a_pickled_object(stage, use):
+    contract.check_repeats(stage, contract.build(use, EXAMPLES.get(use)), golden(stage))
+
+
+class Good(Stage):
+    """Length of the text."""
+
+    @property
+    def adds(self):
+        return (Column("length", pa.float64(), "characters"),)
+
+    def measure(self, batch):
+        return pa.table({"length": pc.utf8_length(batch["text"]).cast(pa.float64())})
+
+
+class SeesTheBatch(Good):
+    def measure(self, batch):
+        return pa.table({"length": pa.array([float(batch.num_rows)] * batch.num_rows, pa.float64())})
+
+
+class DividesByZero(Good):
+    def measure(self, batch):
+        lengths = super().measure(batch)["length"]
+        return pa.table({"length": pc.divide(lengths, lengths)})
+
+
+class Counts(Good):
+    calls = 0.0
+
+    def measure(self, batch):
+        self.calls += 1
+        return pa.table({"length": pa.array([self.calls] * batch.num_rows, pa.float64())})
+
+
+class LosesARow(Good):
+    def measure(self, batch):
+        return super().measure(batch).slice(1)
+
+
+class WrongType(Good):
+    def measure(self, batch):
+        return pa.table({"length": pc.utf8_length(batch["text"])})
+
+
+@pytest.mark.parametrize(
+    ("broken", "complaint"),
+    [
+        (SeesTheBatch, "depends on the batch"),
+        (DividesByZero, "NaN"),
+        (Counts, "depends on the batch|not determined"),
+        (LosesARow, "rows for"),
+        (WrongType, "declares"),
+    ],
+)
+def test_a_stage_that_breaks_the_contract_is_told_how(broken, complaint):
+    def check(cls):
+        stage, table = cls(StageConfig(), name="length"), contract.batch(Good(StageConfig(), name="x"), ["a", "", "bc"])
+        contract.check_declaration(Good(StageConfig(), name="length"))
+        contract.check_splits(stage, table, [1])
+        contract.check_repeats(stage, cls(StageConfig(), name="length"), table)
+
+    check(Good)
+    with pytest.raises(AssertionError, match=complaint):
+        check(broken)
