@@ -42,25 +42,41 @@ from .utf8 import decode
 from .words import packed, stop_word
 
 # Their dot stays with them; so does that of a single LOWER letter.
-ABBREVIATIONS = """Mt. Ak. Ala. Apr. Ariz. Ark. Aug. Calif. Colo. Conn. Dec. Del. Feb. Fla. Ga. Ia. Id. Ill. Ind. Jan. Jul.
-Jun. Kan. Kans. Ky. La. Mar. Mass. Mich. Minn. Miss. Neb. Nebr. Nev. Nov. Oct. Okla. Ore. Pa. Sep. Sept. Tenn. Va. Wash.
-Wis. Adm. Bros. co. Co. Corp. Dr. Gen. Gov. Inc. Jr. Ltd. Md. Messrs. Mo. Mont. Mr. Mrs. Ms. Prof. Rep. Rev. Sen. St. vs.
-v.s. a.m. p.m. e.g. i.e. E.g. I.e. Ph.D.""".split()
+ABBREVIATIONS = ["Mt.", "Ak.", "Ala.", "Apr.", "Ariz.", "Ark.", "Aug.", "Calif.", "Colo.", "Conn.", "Dec.", "Del.", "Feb.", "Fla.", "Ga.", "Ia.", "Id.", "Ill.", "Ind.", "Jan.", "Jul.", "Jun.", "Kan.", "Kans.", "Ky.", "La.", "Mar.", "Mass.", "Mich.", "Minn.", "Miss.", "Neb.", "Nebr.", "Nev.", "Nov.", "Oct.", "Okla.", "Ore.", "Pa.", "Sep.", "Sept.", "Tenn.", "Va.", "Wash.", "Wis.", "Adm.", "Bros.", "co.", "Co.", "Corp.", "Dr.", "Gen.", "Gov.", "Inc.", "Jr.", "Ltd.", "Md.", "Messrs.", "Mo.", "Mont.", "Mr.", "Mrs.", "Ms.", "Prof.", "Rep.", "Rev.", "Sen.", "St.", "vs.", "v.s.", "a.m.", "p.m.", "e.g.", "i.e.", "E.g.", "I.e.", "Ph.D."]
 # Split off behind a digit.
-UNITS = """km m dm cm mm ha nm yd in ft kg g mg t lb oz m/s km/h kmh mph hPa Pa mbar mb MB kb KB gb GB tb TB T G M K
-%""".split()
+UNITS = ["km", "m", "dm", "cm", "mm", "ha", "nm", "yd", "in", "ft", "kg", "g", "mg", "t", "lb", "oz", "m/s", "km/h", "kmh", "mph", "hPa", "Pa", "mbar", "mb", "MB", "kb", "KB", "gb", "GB", "tb", "TB", "T", "G", "M", "K", "%"]
 
 
-def _packed(words: list[str]) -> np.ndarray:
-    return np.array(sorted(int.from_bytes(w.encode(), "little") for w in words), np.uint64)
+def _probe_table(words: list[str]) -> tuple[np.ndarray, np.uint64]:
+    """(256 numbers, factor) so that each word, packed into a number x, stands at x * factor >> 56: one look finds it."""
+    numbers = [int.from_bytes(w.encode(), "little") for w in words]
+    factor = 0x9E3779B97F4A7C15
+    while len({x * factor % 2**64 >> 56 for x in numbers}) < len(numbers):
+        factor = (factor * 0xD1342543DE82EF95 + 2) % 2**64
+    table = np.zeros(256, np.uint64)
+    for x in numbers:
+        table[x * factor % 2**64 >> 56] = x
+    return table, np.uint64(factor)
 
 
-_WHOLE = _packed([*ABBREVIATIONS, "'s", "''"])
-_UNITS = _packed(UNITS)
+_WHOLE, _WHOLE_FACTOR = _probe_table([*ABBREVIATIONS, "'s", "''"])
+_UNITS, _UNITS_FACTOR = _probe_table(UNITS)
 
 _DOT, _APOSTROPHE, _TYPOGRAPHIC = 0x2E, 0x27, 0x2019
 _CANNOT = np.uint64(int.from_bytes(b"cannot", "little"))
 _CAPITAL = np.uint64(0x20)
+
+
+@nb.njit(forceinline=True)
+def _is_fixed(number):
+    """Whether the packed word is one that stays whole."""
+    return number != 0 and _WHOLE[np.int64((number * _WHOLE_FACTOR) >> np.uint64(56))] == number
+
+
+@nb.njit(forceinline=True)
+def _is_unit(number):
+    """Whether the packed word is a unit of measure."""
+    return number != 0 and _UNITS[np.int64((number * _UNITS_FACTOR) >> np.uint64(56))] == number
 
 
 @nb.njit
@@ -76,14 +92,6 @@ def _pack(points, a, b):
     return packed
 
 
-@nb.njit
-def _among(packed, sorted_numbers):
-    if packed == 0:
-        return False
-    k = np.searchsorted(sorted_numbers, packed)
-    return k < sorted_numbers.shape[0] and sorted_numbers[k] == packed
-
-
 @nb.njit(forceinline=True)
 def _is_whole(points, table, a, b):
     """Whether the chunk stays one word: an abbreviation, `a.`, `'s`, `''`."""
@@ -95,7 +103,7 @@ def _is_whole(points, table, a, b):
             return True
         if last == 0x73 and points[a] == _TYPOGRAPHIC:
             return True
-    return _among(_pack(points, a, b), _WHOLE)
+    return _is_fixed(_pack(points, a, b))
 
 
 @nb.njit(forceinline=True)
@@ -134,7 +142,7 @@ def _right(points, table, a, b):
         return 1
     if c == 0x25 or 65 <= c <= 122:
         for n in range(4, 0, -1):
-            if b - a > n and table[points[b - n - 1]] & DIGIT and _among(_pack(points, b - n, b), _UNITS):
+            if b - a > n and table[points[b - n - 1]] & DIGIT and _is_unit(_pack(points, b - n, b)):
                 return n
     return 0
 
@@ -248,11 +256,11 @@ def _infix(points, table, i, b):
 
 
 @nb.njit
-def cut_chunk(points, table, a, b, cuts, tail):
+def cut_chunk(points, table, a, b, some, cuts, tail):
     """Cuts the chunk points[a:b] into words: word k is points[cuts[k]:cuts[k + 1]]; returns their number.
 
-    points: code points (int32), or the bytes of an ASCII chunk in place (uint8). a < b. cuts, tail: int64, b - a + 1
-    entries.
+    points: code points (int32), or the bytes of an ASCII chunk in place (uint8). a < b. some: the
+    classes that occur. cuts, tail: int64, b - a + 1 entries.
 
     1. From the left, while what is left is not WHOLE (an abbreviation, `a.`, `'s`, `''`), pieces are split off: a run of
        full stops, `+` unless a digit follows, STRIP_LEFT, a currency sign, a symbol (So). Each is a word.
@@ -286,7 +294,7 @@ def cut_chunk(points, table, a, b, cuts, tail):
             else:
                 i = a + 1
                 asked = False
-                while i < b:
+                while i < b and some & INSIDE:
                     step = _infix(points, table, i, b) if table[points[i]] & INSIDE else 0
                     if step == 0:
                         i += 1
@@ -348,11 +356,14 @@ def punct_words(data, start, end, table, words, ends, scratch, out):
         c = np.int64(data[i]) if i < end else np.int64(32)
         kind = table[c] if c < 0x80 else np.uint32(0)
         if length:
-            mark = False  # one comma or full stop behind the letters, then white space
+            mark = False  # one mark behind the letters, then white space
             done = kind & SPACE != 0
-            if not done and i + 1 < end and (c == 0x2C or (c == 0x2E and length > 6 and data[i - 1] >= 97)):
+            if kind & (STRIP_RIGHT | STOP) and i + 1 < end:
                 after = data[i + 1]
                 mark = after == 32 or after == 10
+                if c == _DOT:
+                    short = length > 6 or (length > 1 and not _is_fixed(first | (np.uint64(c) << np.uint64(8 * length))))
+                    mark &= data[i - 1] >= 97 and short
                 done = mark
             if done and not (length == 6 and (first | _CAPITAL) == _CANNOT):
                 key = hash_short(first, length) if length <= 8 else hash_bytes(data, s, i)
@@ -372,7 +383,7 @@ def punct_words(data, start, end, table, words, ends, scratch, out):
                     n += 1
                     chars += 1
                     ends[n] = chars
-                    ended = c == 0x2E
+                    ended = kind & STOP != 0
                     i += 1
                 elif i < end:
                     fresh = kind & BREAK != 0
@@ -386,6 +397,7 @@ def punct_words(data, start, end, table, words, ends, scratch, out):
         # anything else: find the end of the chunk, decode it if it is not ASCII, cut it
         i = s
         narrow = True
+        some, every = np.uint32(0), np.uint32(0xFFFFFFFF)
         while i < end:
             c = np.int64(data[i])
             width = 1
@@ -395,6 +407,8 @@ def punct_words(data, start, end, table, words, ends, scratch, out):
             if kind & (SPACE | ALONE):
                 break
             narrow &= c < 0x80
+            some |= kind
+            every &= kind
             i += width
         if i == s:  # a character that no chunk holds
             i += width
@@ -414,7 +428,11 @@ def punct_words(data, start, end, table, words, ends, scratch, out):
             pieces = 1
             narrow = False
         elif narrow:
-            pieces = cut_chunk(data, table, s, i, cuts, tail)
+            if i - s == 1 or every & DIGIT:
+                cuts[0], cuts[1] = s, i
+                pieces = 1
+            else:
+                pieces = cut_chunk(data, table, s, i, some, cuts, tail)
         else:
             k = s
             size = 0
@@ -424,7 +442,7 @@ def punct_words(data, start, end, table, words, ends, scratch, out):
                 size += 1
                 k += width
             at[size] = i - s
-            pieces = cut_chunk(points, table, 0, size, cuts, tail)
+            pieces = cut_chunk(points, table, 0, size, some, cuts, tail)
         for w in range(pieces):
             a, b = cuts[w], cuts[w + 1]
             some, every = np.uint32(0), np.uint32(0xFFFFFFFF)

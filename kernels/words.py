@@ -29,8 +29,7 @@ from .unicode_classes import (
     SPACE,
     WORD_BREAK,
 )
-from .utf8 import count_chars, decode
-
+from .utf8 import decode
 
 # Gopher's list: be to of the and that have with; each in the place that `stop_word` computes, little end first
 _STOP_WORDS, _STOP_SIZES = np.zeros(8, np.uint64), np.zeros(8, np.int64)

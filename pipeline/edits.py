@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pyarrow as pa
@@ -21,7 +22,7 @@ from .listing import InputFile, Listing, check_version, list_input
 from .output import Output
 from .readers import Batch, GroupEnd, Segment, read_segment
 from .recipe import Recipe
-from .storage import Storage
+from .storage import storage_at
 from .terminal import plural, visible
 
 LONG = 150  # characters of a line that are shown
@@ -38,7 +39,7 @@ def tell_edits(output: Output, row: Mapping[str, Any], most: int) -> list[str]:
         reason = str(error).partition("\n")[0]
         return [f"edits   cannot be shown: {visible(reason)}"]
     lines: list[str] = []
-    for (_, old), (name, new) in zip(versions, versions[1:], strict=False):
+    for (_, old), (name, new) in pairwise(versions):
         head = f"{name}: {len(old):,} -> {plural(len(new), 'character')}"
         lines.append(f"{'edits ' if not lines else '      '}  {head}")
         shown = list(difference(old, new, most + 1))
@@ -73,10 +74,9 @@ def text_versions(output: Output, row: Mapping[str, Any]) -> Iterator[tuple[str,
 
 def _listed(output: Output, recipe: Recipe, name: str) -> tuple[Listing, int]:
     """The run's listing and the place of a file in it: as saved in work/, or gathered again where that is gone."""
-    work = Storage(recipe.work) if recipe.work and "://" in recipe.work else None
-    storage = work or Storage(f"{output.storage.root}/work")
+    work = storage_at(recipe.work or f"{output.storage.root}/work")
     try:
-        listing = Listing.from_json(storage.read(f"listing-{output.manifest['plan']}.json"))
+        listing = Listing.from_json(work.read(f"listing-{output.manifest['plan']}.json"))
     except FileNotFoundError:
         listing = _whole(list_input(recipe.input, max_footers=200), recipe, name)
     index = next((i for i, file in enumerate(listing.files) if file.name == name), None)
@@ -145,7 +145,7 @@ def _column(graph: Graph, row: Mapping[str, Any], found: pa.Table, text: pa.Arra
 def difference(old: str, new: str, most: int) -> Iterator[str]:
     """At most `most` lines: `- ` and `+ ` lines with one line around them, and `@@ line N` before each place; safe for
     a terminal, long lines cut to the part that differs."""
-    before, after = old.split("\n"), new.split("\n")
+    before, after = (text.split("\n") if text else [] for text in (old, new))
     start = _equal(before, after)
     end = _equal(before[start:][::-1], after[start:][::-1])
     keep = max(start - 1, 0), max(end - 1, 0)  # one equal line stays on each side

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 from collections.abc import Sequence
 from typing import Any
 
 from ..stages.errors import SetupError
-from .storage import Storage
+from .finished import MANIFEST
+from .storage import storage_at
 from .terminal import place
 
-MANIFEST = "manifest.json"
 HEX_DIGITS = frozenset("0123456789abcdef")
 
 
@@ -23,7 +22,7 @@ class Output:
     """`manifest` and SQL over the views `ledger` and `data`. SetupError where the folder holds no finished run."""
 
     def __init__(self, folder: str) -> None:
-        self.storage = Storage(folder if "://" in folder else os.path.abspath(os.path.expanduser(folder)))
+        self.storage = storage_at(folder)
         self.name = place(self.storage.root)
         try:
             found = json.loads(self.storage.read(MANIFEST))
@@ -44,7 +43,7 @@ class Output:
         """A DuckDB connection with the views. It may read files and nothing is installed or loaded for it."""
         import duckdb
 
-        config = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
+        config: dict[str, Any] = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
         connection = duckdb.connect(":memory:", config=config)
         connection.execute("SET TimeZone = 'UTC'")
         if not self.storage.local:

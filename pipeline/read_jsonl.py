@@ -19,8 +19,6 @@ from .listing import InputFile, Listing, Source, jsonl_columns, open_listed, sto
 from .rows import Batch, FileLost, GroupEnd, Segment, assemble, in_batches, judge_texts
 from .schema import EXTRA, passed_name
 
-# pyright: reportAttributeAccessIssue=false
-
 LINE_LIMIT = 8  # times `max_doc`: every byte of a text may be escaped in six
 BOM = b"\xef\xbb\xbf"
 

@@ -17,9 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ..stages import sql
 from ..stages.base import Stage, UnitRows
 from ..stages.errors import StageError
-from .attributes import LAYOUT, Attributes, attribute_schema, holders
+from .attributes import LAYOUT, Attributes, attribute_schema
 from .earlier import matching_stage, open_run
 from .parquet import Layout, ParquetSink
 from .plan import Plan
@@ -64,12 +65,24 @@ class ResolveTask:
     def rows(self, unit: int, columns: Sequence[str]) -> pa.Table:
         own = {a.column.name: a.name for a in self.bound.added}
         wanted = [c for c in columns if c not in ("row", "n")]
-        table = self._attributes(unit).read(["alive", *(own.get(c, c) for c in wanted)]).rename_columns(["alive", *wanted])
+        _, seen = self._living(unit)
+        row = np.flatnonzero(seen)
+        table = self._attributes(unit).read(list(dict.fromkeys(own.get(c, c) for c in wanted)))
+        found = {c: table[own.get(c, c)].filter(pa.array(seen)) for c in wanted}
+        found["row"] = pa.array(row, pa.int64())
+        found["n"] = pa.array(row.astype(np.uint64) + np.uint64(self.inputs.units[unit].n0))
+        return pa.table(found)
+
+    def _living(self, unit: int) -> tuple[np.ndarray, np.ndarray]:
+        """bool per row of the unit: alive, and alive with a true `where`, which are the rows that the stage sees."""
+        where = self.bound.entry.where
+        columns = sorted(sql.parse(where, where=self.bound.place).columns) if where else []
+        table = self._attributes(unit).read(["alive", *columns])
         alive = table["alive"].combine_chunks().to_numpy(zero_copy_only=False)
-        row = np.flatnonzero(alive)
-        table = table.drop_columns("alive").filter(pa.array(alive))
-        table = table.append_column("row", pa.array(row, pa.int64()))
-        return table.append_column("n", pa.array(row.astype(np.uint64) + np.uint64(self.inputs.units[unit].n0)))
+        if where is None:
+            return alive, alive
+        chosen = sql.evaluate(table, {"where": where}, {})["where"].combine_chunks()
+        return alive, alive & pc.fill_null(chosen, False).to_numpy(zero_copy_only=False)
 
     def against(self, output: str, part: str, columns: Sequence[str]) -> pa.Table:
         """The documents of one part (unit) that an earlier output kept; measured columns by their plain names."""
@@ -94,11 +107,8 @@ class ResolveTask:
     def write(self, unit: int, columns: pa.Table) -> None:
         """Expands the verdicts of the living rows to all rows of the unit and commits them."""
         plan, index = self.inputs.plan, self.inputs.index
-        at = holders(plan, index)
-        needed = ["alive", *(name for name in ("bytes",) if name in at)]
-        left = self._attributes(unit).read(needed)
-        alive = left["alive"].combine_chunks().to_numpy(zero_copy_only=False)
-        live = np.flatnonzero(alive)
+        alive, seen = self._living(unit)
+        live = np.flatnonzero(seen)
         if len(columns) != len(live):
             raise StageError(f"{self.bound.name} wrote {len(columns)} verdicts for {len(live)} living rows")
         positions = np.full(len(alive), -1, np.int64)
@@ -108,13 +118,9 @@ class ResolveTask:
         rule = found.pop("rule", pa.nulls(len(alive), pa.string())).cast(pa.string())
         dropped = pc.is_valid(rule).to_numpy(zero_copy_only=False)
         facts: dict[str, Any] = {"unit": plan.units[unit].id}
-        tally = (
-            dict(zip(*(c.to_pylist() for c in pc.value_counts(rule.drop_null()).flatten()), strict=True))
-            if dropped.any()
-            else {}
-        )
+        tally = {entry["values"]: entry["counts"] for entry in pc.value_counts(rule.drop_null()).to_pylist()}
         if self.bound.entry.action == "tag":
-            found[f"{self.bound.name}_pass"] = pa.array(~dropped, mask=~alive)
+            found[f"{self.bound.name}_pass"] = pa.array(~dropped, mask=~seen)
             dropped = np.zeros(len(alive), np.bool_)
             rule = pa.nulls(len(alive), pa.string())
         found = {(self.bound.full(n) if not n.endswith("_pass") else n): v for n, v in found.items()}
@@ -128,11 +134,11 @@ class ResolveTask:
         arrays = [found[f.name].cast(f.type) if f.name in found else pa.nulls(len(alive), f.type) for f in schema]
         table = pa.Table.from_arrays(arrays, schema=schema)
         facts["alive"] = int(still.sum())
-        if "bytes" in at:
-            facts["alive_bytes"] = pc.sum(left["bytes"].combine_chunks().filter(pa.array(still))).as_py() or 0
+        sizes = self._attributes(unit).read(["bytes"])["bytes"]
+        facts["alive_bytes"] = pc.sum(sizes.filter(pa.array(still))).as_py() or 0
         facts["parts"] = [
             {
-                "in": len(live),
+                "in": int(alive.sum()),
                 "ran": len(live),
                 "out": int(still.sum()),
                 "rules": {r: {"first": c, "failed": c, "null": 0} for r, c in tally.items()},

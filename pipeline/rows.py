@@ -18,8 +18,6 @@ import xxhash
 from .listing import InputFile
 from .schema import conform, label
 
-# pyright: reportAttributeAccessIssue=false
-
 
 @dataclass(frozen=True)
 class Segment:

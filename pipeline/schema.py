@@ -4,8 +4,6 @@ Invariant: the schema depends on the footers and the recipe alone, never on a va
 the same types. What a type cannot hold is an error of the rows that hold it (`conform`), not another type.
 """
 
-# pyright: reportAttributeAccessIssue=false
-
 from __future__ import annotations
 
 from collections.abc import Sequence

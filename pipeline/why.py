@@ -109,7 +109,10 @@ def _failed(output: Output, row: Row, brief: bool) -> Iterator[str]:
     if not others:
         return
     yield f"also    failed {plural(len(others), 'other rule')} of {row['stage']}"
-    yield from (f"        {line}" for line in columns([(j.rule, j.values, f"needs {j.needs}" if j.needs else "") for j in others]))
+    yield from (
+        f"        {line}"
+        for line in columns([(j.rule, j.values, f"needs {j.needs}" if j.needs else "") for j in others])
+    )
 
 
 def _path(output: Output, row: Row) -> Iterator[str]:
@@ -118,9 +121,13 @@ def _path(output: Output, row: Row) -> Iterator[str]:
     last = names.index(row["stage"]) if row["stage"] in names else -1 if row["decision"] != "keep" else len(names) - 1
     yield "path    through the stages in order" if last >= 0 else "path    no stage saw it"
     width = max((len(name) for name in names), default=0)
-    for number, stage in enumerate(output.stages[: last + 1]):
-        ended = stage["name"] == row["stage"]
-        yield f"  {number + 1:3}  {stage['name']:{width}}  {stage['kind']:7}  {_did(output, row, stage, ended)}"
+    entries = output.manifest["recipe"]["stages"]
+    for number, (stage, entry) in enumerate(zip(output.stages[: last + 1], entries, strict=False)):
+        did = _did(output, row, stage, stage["name"] == row["stage"])
+        if entry["where"] and stage["name"] != row["stage"] and not _went_in(output, row, entry["where"]):
+            did = "went by"
+        did += f" (where {visible(entry['where'])})" if entry["where"] else ""
+        yield f"  {number + 1:3}  {stage['name']:{width}}  {stage['kind']:7}  {did}"
         yield from _values(output, row, stage["name"])
     unseen = names[last + 1 :]
     if unseen:
@@ -148,6 +155,19 @@ def _did(output: Output, row: Row, stage: dict[str, Any], ended: bool) -> str:
     return f"passed{f' ({facts})' if facts else ''}"
 
 
+def _went_in(output: Output, row: Row, where: str) -> bool:
+    """Whether the stage's `where` holds for the document, as far as the ledger has the columns that it reads."""
+    from ..stages import sql
+
+    if not sql.parse(where, where="where").columns <= row.keys():
+        return True
+    found = output.rows(
+        f"SELECT ({where}\n) AS chosen FROM ledger WHERE source_file = ? AND source_row = ?",
+        [row["source_file"], row["source_row"]],
+    )
+    return bool(found[0]["chosen"])
+
+
 def _values(output: Output, row: Row, stage: str) -> list[str]:
     known = [name for name in output.stage_columns(stage) if row.get(name) is not None]
     nulls = len(output.stage_columns(stage)) - len(known)
@@ -155,4 +175,3 @@ def _values(output: Output, row: Row, stage: str) -> list[str]:
     if nulls:
         words.append(f"{nulls} null")
     return wrapped(words, indent=" " * 9, width=WIDTH)
-

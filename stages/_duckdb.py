@@ -54,7 +54,7 @@ def session() -> Session:
     current = getattr(_LOCAL, "session", None)
     if current is None or current.pid != os.getpid():
         # DuckDB starts 8 threads for I/O unless told otherwise; the calling thread is the one that works
-        connection = duckdb().connect(":memory:", config={"threads": 1})
+        connection = duckdb().connect(":memory:", config={"threads": 1, "async_threads": 0})
         connection.execute("PRAGMA disable_optimizer")  # half of the time of a query over one batch is its optimizer
         for setting in (
             "TimeZone = 'UTC'",

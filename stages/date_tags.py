@@ -1,4 +1,3 @@
-# pyright: reportAttributeAccessIssue=false
 """Measure: the year of `date`, as far as the date says one.
 
 Invariant: no clock and no guess: a date that does not begin with an ISO 8601 year, or lies out of range, is null.

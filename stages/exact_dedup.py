@@ -218,8 +218,8 @@ def _collect(task: Task, stage: Stage, value: Any) -> dict[str, Any]:
 def _against(task: Task, stage: Stage, value: Any) -> dict[str, Any]:
     rank, output, names, parts = value
     stage = cast(ExactDedup, stage)
-    columns = list(dict.fromkeys([*KEYS, *IDENTITY, *([stage.config.scope] if stage.config.scope else [])]))
-    tables = []
+    scope: list[str] = [stage.config.scope] if stage.config.scope else []
+    columns, tables = list(dict.fromkeys([*KEYS, *IDENTITY, *scope])), []
     for name in names:
         rows = cast(AgainstTask, task).against(output, name, columns)
         tables.append(_keyed(rows, stage, {"earlier": pa.array(np.full(rows.num_rows, rank, np.int32))}))

@@ -4,7 +4,6 @@ Invariant: a rule says what must be true to keep the document, and every number 
 with a name: `set:` changes those of presets, `params:` holds one's own, `by:` gives them a value per group.
 """
 
-# pyright: reportAttributeAccessIssue=false
 from __future__ import annotations
 
 import functools

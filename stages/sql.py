@@ -9,7 +9,6 @@ decimal that was written: against a float32 column DuckDB then compares float32 
 Bound as a double, `share <= $max` with share = float32(0.1) and max = 0.1 would be false.
 """
 
-# pyright: reportAttributeAccessIssue=false
 from __future__ import annotations
 
 import re

@@ -1,4 +1,3 @@
-# pyright: reportAttributeAccessIssue=false
 """Measure: host, registered domain, public suffix and path depth of `url`.
 
 Invariant: a tag is a function of the URL's text and of the public suffix list inside the installed tldextract; nothing

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from .s3 import s3, s3_endpoint  # noqa: F401 (fixtures: one server for all modules)
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:

@@ -15,14 +15,144 @@ import pyarrow.parquet as pq
 import xxhash
 from ruamel.yaml import YAML
 
-WORDS = (
-    "the of and to in a is that for it with as was on be by this are from or have an they which one you were all her "
-    "there been many some time very when who more out so up said what about into than them can only other new people "
-    "could first water long little work place years live back give most after thing our name good sentence man think "
-    "great where help through much before line right too means old any same tell boy follow came want show also around "
-    "form three small set put end does another well large must big even such because turn here why asked went men read "
-    "need land different home us move try kind hand picture again change off play spell air away animal house point page"
-).split()
+WORDS = [
+    "the",
+    "of",
+    "and",
+    "to",
+    "in",
+    "a",
+    "is",
+    "that",
+    "for",
+    "it",
+    "with",
+    "as",
+    "was",
+    "on",
+    "be",
+    "by",
+    "this",
+    "are",
+    "from",
+    "or",
+    "have",
+    "an",
+    "they",
+    "which",
+    "one",
+    "you",
+    "were",
+    "all",
+    "her",
+    "there",
+    "been",
+    "many",
+    "some",
+    "time",
+    "very",
+    "when",
+    "who",
+    "more",
+    "out",
+    "so",
+    "up",
+    "said",
+    "what",
+    "about",
+    "into",
+    "than",
+    "them",
+    "can",
+    "only",
+    "other",
+    "new",
+    "people",
+    "could",
+    "first",
+    "water",
+    "long",
+    "little",
+    "work",
+    "place",
+    "years",
+    "live",
+    "back",
+    "give",
+    "most",
+    "after",
+    "thing",
+    "our",
+    "name",
+    "good",
+    "sentence",
+    "man",
+    "think",
+    "great",
+    "where",
+    "help",
+    "through",
+    "much",
+    "before",
+    "line",
+    "right",
+    "too",
+    "means",
+    "old",
+    "any",
+    "same",
+    "tell",
+    "boy",
+    "follow",
+    "came",
+    "want",
+    "show",
+    "also",
+    "around",
+    "form",
+    "three",
+    "small",
+    "set",
+    "put",
+    "end",
+    "does",
+    "another",
+    "well",
+    "large",
+    "must",
+    "big",
+    "even",
+    "such",
+    "because",
+    "turn",
+    "here",
+    "why",
+    "asked",
+    "went",
+    "men",
+    "read",
+    "need",
+    "land",
+    "different",
+    "home",
+    "us",
+    "move",
+    "try",
+    "kind",
+    "hand",
+    "picture",
+    "again",
+    "change",
+    "off",
+    "play",
+    "spell",
+    "air",
+    "away",
+    "animal",
+    "house",
+    "point",
+    "page",
+]
 
 
 def sentence(draw: random.Random) -> str:
@@ -45,9 +175,7 @@ def document(draw: random.Random) -> str:
     return "\n\n".join(paragraphs)
 
 
-def write_corpus(
-    folder: Path, *, shards: int = 3, documents: int = 400, group_rows: int = 100, seed: int = 1
-) -> Path:
+def write_corpus(folder: Path, *, shards: int = 3, documents: int = 400, group_rows: int = 100, seed: int = 1) -> Path:
     """Parquet shards of English-like pages with exact duplicates across shards. About 1 kB a document."""
     draw = random.Random(seed)
     pages = [document(draw) for _ in range(shards * documents)]
@@ -132,7 +260,9 @@ def check_accounting(output: Path) -> dict[str, int]:
     query = duckdb.connect().execute
     counts = dict(query(f"SELECT decision, count(*) FROM {ledger} GROUP BY 1").fetchall())
     assert set(counts) <= {"keep", "drop", "quarantine"}
-    bare = query(f"SELECT count(*) FROM {ledger} WHERE decision = 'drop' AND (stage IS NULL OR rule IS NULL)").fetchone()
+    bare = query(
+        f"SELECT count(*) FROM {ledger} WHERE decision = 'drop' AND (stage IS NULL OR rule IS NULL)"
+    ).fetchone()
     assert bare == (0,), "every drop has a stage and a rule"
     silent = query(f"SELECT count(*) FROM {ledger} WHERE decision = 'quarantine' AND reason IS NULL").fetchone()
     assert silent == (0,), "every quarantined row has a reason"

@@ -28,7 +28,7 @@ SETTINGS = {
 def s3_endpoint() -> Iterator[str]:
     """The endpoint of a moto server; the AWS variables of this process (and of its children) point to it."""
     pytest.importorskip("moto.server")
-    pytest.importorskip("s3fs")
+    pytest.importorskip("s3fs").S3FileSystem.clear_instance_cache()  # those remember another endpoint
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -71,11 +71,11 @@ def _wait_until_open(server: subprocess.Popen[bytes], port: int) -> None:
             with socket.create_connection(("127.0.0.1", port), timeout=1):
                 return
         except OSError:
-            server_ended_within(server, 0.05)
+            _ended_within(server, 0.05)
     raise RuntimeError("the S3 server did not open its port within a minute")
 
 
-def server_ended_within(server: subprocess.Popen[bytes], seconds: float) -> bool:
+def _ended_within(server: subprocess.Popen[bytes], seconds: float) -> bool:
     try:
         server.wait(seconds)
     except subprocess.TimeoutExpired:

@@ -8,7 +8,6 @@ the text it is cut from. docs/agreement.md holds the tables that this prints.
 verdicts.parquet comes from datatrove_verdicts.py, which runs in datatrove's own environment.
 """
 
-# pyright: reportAttributeAccessIssue=false
 from __future__ import annotations
 
 import argparse
@@ -22,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+
 from tamis.stages.arrow import one_array, text_buffers
 from tamis.stages.base import Stage, stage_class
 

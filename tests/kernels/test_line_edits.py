@@ -6,6 +6,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+
 from tamis.kernels import c4_lines as c4_kernel
 from tamis.kernels import refinedweb_lines as rw_kernel
 from tamis.kernels import str_classes
@@ -153,6 +154,15 @@ def without(counts: dict[str, int], name: str) -> dict[str, int]:
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(texts(C4_WORDS), max_size=4))
+@example(
+    [
+        "One two javascript {.",
+        "Lorem ipsum javascript a.",
+        "A cookie policy {.",
+        "No end { lorem ipsum",
+        "Lorem ipsum {.",
+    ]
+)
 @example(["\r\n\r", "A b c. [1]\n[1] d e f.", "[[1]] a b c.", "a b c....", "a b ..."])
 def test_c4_equals_plain_python(batch):
     assert c4(batch) == [oracle.c4(text) for text in batch]
@@ -230,6 +240,8 @@ def test_refinedweb_equals_plain_python(batch):
         }
     ),
 )
+@example("Menu\n\n  \u00a0two words", {"items_in_cart": False, "read_more": False, "sign_in": False})
+@example("Menu\n  two words", {"uppercase": 0, "numeric": 0, "counters": False, "min_words": 0})
 def test_refinedweb_equals_plain_python_under_every_switch(text, switches):
     [(result, counts)] = refinedweb([text], **switches)
     assert (result, without(counts, "edited")) == oracle.refinedweb(text, **switches)

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+
 from tamis.kernels import normalize as kernel
 from tamis.kernels.nfc import LINE_BREAK, MAY_COMPOSE, REMOVED, nfc_table
 from tamis.kernels.str_classes import str_classes

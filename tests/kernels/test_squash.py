@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from tamis.kernels.squash import TABLE_SIZE, WHITE_SPACE, lower_table, squash
 from tamis.stages.arrow import text_array, text_buffers
 

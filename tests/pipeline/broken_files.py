@@ -43,6 +43,7 @@ def parquet(
         data_page_size=4096,
         write_batch_size=16,
         use_dictionary=False,
+        write_statistics=False,
         write_page_checksum=checksums,
         compression=compression,
     )
@@ -69,7 +70,7 @@ def truncated(path: Path, keep: float = 0.7) -> Path:
 
 
 def corrupt_page(path: Path, *, groups: tuple[int, ...] = (1,), column: str = "text", at: float = 0.6) -> Path:
-    """One byte flipped inside a page of a column in each of `groups`; only the page's checksum shows it (no compression)."""
+    """64 bits flipped in a page of a column in each of `groups`; only the page's checksum shows it (no compression)."""
     parquet(path, compression="none")
     return _damage(path, groups, column, at, flip=True)
 
@@ -88,7 +89,8 @@ def _damage(path: Path, groups: tuple[int, ...], column: str, at: float, *, flip
         chunk = next(c for c in columns if c.path_in_schema == column)
         start = chunk.data_page_offset + int(chunk.total_compressed_size * at)
         if flip:
-            data[start] ^= 0x01
+            # more than a page header, which no checksum covers, is long
+            data[start : start + 64] = bytes(byte ^ 0x01 for byte in data[start : start + 64])
         else:
             # long enough to hit the header of a compressed block, whatever page it starts in
             stop = min(start + 6000, chunk.data_page_offset + chunk.total_compressed_size)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
+import runs
+
 from tamis.pipeline.driver import run
 from tamis.pipeline.recipe import load_recipe
-
-import runs
 
 
 @pytest.fixture(scope="module")

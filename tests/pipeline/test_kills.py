@@ -17,7 +17,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-
 import runs
 
 KILLS = 20
@@ -117,7 +116,7 @@ def _workers(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
         for child in psutil.Process(process.pid).children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
                 title = " ".join(child.cmdline()[:1])
-                if title.startswith("ray::") and "IDLE" not in title and "Stats" not in title:
+                if title.startswith("ray::") and "_run_" in title:  # not Ray's own, which hold the cluster together
                     found.append(child)
     return found
 

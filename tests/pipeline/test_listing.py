@@ -13,12 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from tamis.pipeline.listing import InputFile, Listing, RowGroup, Source, check_version, current_version, list_input
 from tamis.pipeline.schema import canonical, conform, widen
 from tamis.pipeline.storage import Storage
 from tamis.stages.errors import DataError, RecipeError
 
-from ..s3 import s3, s3_endpoint  # noqa: F401 (fixtures)
 from . import broken_files as make
 
 
@@ -55,9 +55,8 @@ def test_the_listing_is_in_order_of_names_whatever_the_order_of_patterns(tmp_pat
         listing = listing_of(patterns, root=str(tmp_path))
         assert [file.name for file in listing.files] == sorted(names)
     assert [file.name for file in listing_of(f"{tmp_path}/**/*.parquet").files] == sorted(names)
-    assert [file.name for file in listing_of([f"{tmp_path}/b/*.parquet", f"{tmp_path}/a/*"]).files] == sorted(names)[
-        1:3
-    ] + ["b/z.parquet"]
+    two = listing_of([f"{tmp_path}/b/*.parquet", f"{tmp_path}/a/*"])
+    assert [file.name for file in two.files] == ["a/10.parquet", "a/9.parquet", "b/z.parquet"]
 
 
 def test_a_file_that_two_patterns_match_is_listed_once(tmp_path: Path) -> None:
@@ -171,12 +170,12 @@ def test_types_that_no_type_holds_are_refused_by_the_names_of_two_files(tmp_path
 
 
 def test_columns_of_all_files_are_joined_and_widened(tmp_path: Path) -> None:
-    write(tmp_path / "a.parquet", n=pa.array([1, 2], pa.int16()), t=pa.array([0, 1], pa.timestamp("ms")))
+    write(tmp_path / "a.parquet", k=pa.array([1, 2], pa.int16()), t=pa.array([0, 1], pa.timestamp("ms")))
     write(
-        tmp_path / "b.parquet", t=pa.array([0, 1], pa.timestamp("us")), n=pa.array([1, 2], pa.uint32()), z=pa.nulls(2)
+        tmp_path / "b.parquet", t=pa.array([0, 1], pa.timestamp("us")), k=pa.array([1, 2], pa.uint32()), z=pa.nulls(2)
     )
     listing = listing_of(f"{tmp_path}/*.parquet", rename={"z": "y", "absent": "w"})
-    assert listing.columns == pa.schema([("n", pa.int64()), ("t", pa.timestamp("us")), ("y", pa.null())])
+    assert listing.columns == pa.schema([("k", pa.int64()), ("t", pa.timestamp("us")), ("y", pa.null())])
 
 
 def test_a_column_that_bears_a_name_of_ours_gets_a_prefix(tmp_path: Path) -> None:
@@ -236,7 +235,7 @@ def test_a_changed_or_vanished_file_is_a_data_error(tmp_path: Path) -> None:
         current_version(file)
 
 
-def test_the_same_tree_on_s3_gives_the_same_names_columns_and_row_groups(tmp_path: Path, s3: str) -> None:  # noqa: F811
+def test_the_same_tree_on_s3_gives_the_same_names_columns_and_row_groups(tmp_path: Path, s3: str) -> None:
     store = Storage(f"{s3}/tree")
     for name in ("2024/a.parquet", "2025/b.parquet"):
         make.parquet(tmp_path / "tree" / name)

@@ -8,6 +8,7 @@ import pytest
 import runs
 import xxhash
 from s3 import s3, s3_endpoint  # noqa: F401  (fixtures)
+
 from tamis.pipeline.driver import run
 from tamis.pipeline.recipe import load_recipe
 from tamis.pipeline.storage import storage_at

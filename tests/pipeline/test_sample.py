@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+
 from tamis.pipeline.sample import COLUMNS, Environment, build_sample
 from tamis.pipeline.sample_files import catalogue_text, date_in, mail_date, packages, text_kind, url_in
 from tamis.pipeline.sample_python import module_page, module_title, topic_pages

@@ -12,11 +12,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from tamis.pipeline import storage as module
 from tamis.pipeline.storage import Storage, explained, storage_for
 from tamis.stages.errors import SetupError
-
-from ..s3 import s3, s3_endpoint  # noqa: F401 (fixtures)
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -171,7 +170,7 @@ def test_a_full_device_is_a_setup_error() -> None:
         file.write(b"x")
 
 
-def test_a_bucket_that_does_not_exist_is_a_setup_error(s3_endpoint: str) -> None:  # noqa: F811
+def test_a_bucket_that_does_not_exist_is_a_setup_error(s3_endpoint: str) -> None:
     nowhere = Storage(f"s3://{uuid.uuid4().hex}/x")
     for write in (nowhere.write, nowhere.create):
         with pytest.raises(SetupError, match="bucket"):

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
+
 from tamis.stages.base import Stage, stage_class
 
 METHODS = ("edit", "measure", "decide")

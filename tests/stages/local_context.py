@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+
 from tamis.stages.base import Stage, UnitRows
 
 VERDICT = "rule"

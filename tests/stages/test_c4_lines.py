@@ -7,6 +7,7 @@ import pickle
 import pyarrow as pa
 import pytest
 from pydantic import ValidationError
+
 from tamis.stages.base import stage_class
 from tamis.stages.c4_lines import C4Lines
 

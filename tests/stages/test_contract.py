@@ -1,6 +1,5 @@
 """Every stage keeps the contract of the per-row methods; new files in stages/ are found by themselves."""
 
-# pyright: reportAttributeAccessIssue=false
 from __future__ import annotations
 
 import json
@@ -13,6 +12,7 @@ import pyarrow.compute as pc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from tamis.stages.base import Column, Stage, StageConfig, stage_names
 
 from . import contract

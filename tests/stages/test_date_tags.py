@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from tamis.stages.base import stage_class
 from tamis.stages.date_tags import DateTags, DateTagsConfig
 

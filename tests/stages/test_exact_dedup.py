@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
+
 from tamis.kernels.squash import WHITE_SPACE
 from tamis.stages import _groups
 from tamis.stages._keys import normal_url, text_keys, url_keys, value_keys

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
+
 from tamis.stages.base import stage_class
 from tamis.stages.normalize import Normalize
 

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from pydantic import ValidationError
+
 from tamis.stages import _presets
 from tamis.stages.base import stage_class
 from tamis.stages.errors import RecipeError

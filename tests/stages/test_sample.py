@@ -15,6 +15,7 @@ import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
+
 from tamis.stages import _groups
 from tamis.stages.errors import RecipeError
 from tamis.stages.sample import Sample

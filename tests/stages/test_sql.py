@@ -15,6 +15,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from tamis.stages import sql
 from tamis.stages.errors import RecipeError
 

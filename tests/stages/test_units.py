@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from pydantic import BaseModel, ValidationError, field_validator
+
 from tamis.stages._units import share, size_bytes
 from tamis.stages.errors import RecipeError
 

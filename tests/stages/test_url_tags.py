@@ -14,6 +14,7 @@ import pytest
 import tldextract
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from tamis.stages.base import stage_class
 from tamis.stages.url_tags import UrlTags, UrlTagsConfig
 

@@ -1,0 +1,173 @@
+"""`tamis plan`: what a recipe would do, and how much of it is done; and the recipe as it will run.
+
+Invariant: nothing is written or started; of a large input at most `MAX_FOOTERS` footers are read, and then every count
+that follows from footers is marked as an estimate.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import ValidationError
+from ruamel.yaml import YAML
+
+from ..stages.base import Resources
+from ..stages.errors import RecipeError
+from .finished import read_manifest
+from .graph import BoundStage
+from .listing import Listing, list_input
+from .plan import Plan, Step, make_plan
+from .receipts import Receipts
+from .recipe import Recipe
+from .storage import storage_at
+from .terminal import plural, size, visible, wrapped
+
+MAX_FOOTERS = 200
+WIDTH = 110
+
+
+def resolved_text(recipe: Recipe) -> str:
+    """The recipe as YAML, every default filled in; loading it gives the same plan. Raises RecipeError."""
+    plan = make_plan(recipe, list_input(recipe.input, max_footers=MAX_FOOTERS))
+    resolved = recipe.resolved()
+    resolved["input"] = [_without_empty(source) for source in resolved["input"]]
+    resolved["write"] = _without_empty(resolved["write"])
+    resolved["stages"] = [_resolved_stage(bound) for bound in plan.graph.stages]
+    text = io.StringIO()
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style, yaml.sort_base_mapping_type_on_output, yaml.width = False, False, WIDTH  # type: ignore[assignment]
+    yaml.dump(_without_empty(resolved), text)
+    return text.getvalue()
+
+
+def _without_empty(section: dict[str, Any]) -> dict[str, Any]:
+    """Without the keys that say nothing."""
+    return {key: found for key, found in section.items() if found not in (None, [], {}, "")}
+
+
+def _resolved_stage(bound: BoundStage) -> dict[str, Any]:
+    entry = bound.entry.model_dump(mode="json", exclude={"config"}, exclude_none=True)
+    if bound.stage.kind not in ("decide", "resolve"):
+        entry.pop("action")
+    stage, fields = bound.stage, type(bound.stage.config).model_fields
+    full = stage.config.model_dump(mode="json")
+    config = {k: v for k, v in full.items() if v not in (None, [], {}, "") or fields[k].get_default()}
+    try:
+        type(stage)(stage.Config.model_validate(config), name=stage.name, seed=stage.seed)
+    except (ValidationError, RecipeError):  # a key that only some settings allow, such as exact_dedup's `normalize`
+        config = stage.config.model_dump(mode="json", exclude_unset=True)
+    return entry | config
+
+
+def plan_text(recipe: Recipe) -> str:
+    """The plan in words. Raises RecipeError for anything that cannot work."""
+    plan = make_plan(recipe, list_input(recipe.input, max_footers=MAX_FOOTERS))
+    lines = [*_head(plan), "", *_steps(plan), *_notes(plan)]
+    return "".join(f"{line}\n" for line in lines)
+
+
+# --- input and output ---------------------------------------------------------------------------------------------
+
+
+def _head(plan: Plan) -> Iterator[str]:
+    recipe = plan.recipe
+    yield f"recipe  {recipe.name}{f' ({visible(recipe.path)})' if recipe.path else ''}"
+    yield from _input(plan.listing)
+    yield f"output  {recipe.output}: {_state(plan)}"
+    about = "" if _counted(plan.listing) else "about "
+    yield f"units   {about}{len(plan.units):,}, each up to {size(recipe.unit_size)} of text or one file that cannot be split"
+    passes = [f"step {n}" for n, step in enumerate(plan.steps, 1) if step.reads_text]
+    yield f"passes  the text is read {plan.text_passes} times: {', '.join([*passes, 'writing'])}"
+
+
+def _counted(listing: Listing) -> bool:
+    return all(file.counted for file in listing.files)
+
+
+def _input(listing: Listing) -> Iterator[str]:
+    files = listing.files
+    stored = sum(file.size for file in files)
+    parquet = [file for file in files if file.format == "parquet" and file.counted]
+    rows = sum(group.rows for file in parquet for group in file.groups)
+    text = sum(group.text_bytes for file in parquet for group in file.groups)
+    kinds = ", ".join(f"{sum(f.format == kind for f in files):,} {kind}" for kind in sorted({f.format for f in files}))
+    yield f"input   {plural(len(files), 'file')} ({kinds}), {size(stored)} as stored"
+    read = sum(file.size for file in parquet)
+    if read and _counted(listing):
+        yield f"        {plural(rows, 'row')} and {size(text)} of text in the Parquet files, by their footers"
+    elif read:
+        scale = sum(file.size for file in files if file.format == "parquet") / read
+        yield (
+            f"        estimates from {len(parquet):,} footers: about {round(rows * scale):,} rows "
+            f"and {size(text * scale)} of text in the Parquet files"
+        )
+    notes = [
+        f"{visible(file.name)}: {visible(file.error or file.note or '')}" for file in files if file.error or file.note
+    ]
+    yield from (f"        {note}" for note in notes[:10])
+    if len(notes) > 10:
+        yield f"        and {plural(len(notes) - 10, 'more file')} with a note"
+
+
+def _state(plan: Plan) -> str:
+    storage = storage_at(plan.recipe.output)
+    finished = read_manifest(storage)
+    if finished is None:
+        return "not finished" if storage.exists("log.jsonl") else "new"
+    if not _counted(plan.listing):
+        return "holds a finished run"
+    if finished.get("plan") == plan.key:
+        return "finished; there is nothing to do"
+    return "holds a finished run of something else; `tamis run` would refuse, write to another --output"
+
+
+# --- steps --------------------------------------------------------------------------------------------------------
+
+
+def _steps(plan: Plan) -> Iterator[str]:
+    work = storage_at(plan.recipe.work or f"{plan.recipe.output.rstrip('/')}/work")
+    ids = {unit.id for unit in plan.units}
+    exact = _counted(plan.listing)
+    for number, step in enumerate(plan.steps, 1):
+        receipts = Receipts(work, step.folder).load()
+        done = len(ids & receipts.keys()) if exact else len(receipts)
+        units = f"{'' if exact else 'about '}{plural(len(ids), 'unit')}"
+        yield f"step {number}  {step.folder}  [{_about(plan, step)}]  {done:,} of {units} done"
+        for part in step.parts:
+            bound = plan.stage(part)
+            yield from _stage(bound, part.method)
+    asked = plan.recipe.write.shard_size
+    written = size(asked) if asked else "a 64th of the chosen text, 16 to 256 MB"
+    yield f"write   data/, files of {written}; then ledger/, quarantine/, manifest.json"
+
+
+def _about(plan: Plan, step: Step) -> str:
+    held = plan.stage(step.parts[0]).stage.resources if step.parts else Resources()
+    if step.kind == "resolve":
+        reads = "reads columns of all units"
+    else:
+        reads = "reads the text" if step.reads_text else "reads columns"
+    return f"{reads}; {held.cpus:g} CPU{f', {held.gpus:g} GPU' if held.gpus else ''}"
+
+
+def _stage(bound: BoundStage, method: str) -> Iterator[str]:
+    measured = set(bound.stage.measured)
+    added = [a.name for a in bound.added if (a.column.name in measured) == (method != "resolve")]
+    rules = [rule.name for rule in bound.stage.rules] if method in ("decide", "resolve") else []
+    where = f"  where {visible(bound.entry.where)}" if bound.entry.where else ""
+    tag = "  tags, drops nothing" if bound.entry.action == "tag" and rules else ""
+    yield f"  {bound.name:20} {method}{where}{tag}"
+    if added:
+        yield from wrapped([f"adds {added[0]}", *added[1:]], indent=" " * 6, width=WIDTH)
+    if rules:
+        yield from wrapped([f"rules {rules[0]}", *rules[1:]], indent=" " * 6, width=WIDTH)
+
+
+def _notes(plan: Plan) -> Iterator[str]:
+    for title, notes in (("notes", plan.graph.notes), ("differs", plan.recipe.differs)):
+        if notes:
+            yield ""
+            yield f"{title}:"
+            yield from (f"  - {visible(note)}" for note in notes)
