@@ -42,25 +42,32 @@ from .utf8 import decode
 from .words import packed, stop_word
 
 # Their dot stays with them; so does that of a single LOWER letter.
-ABBREVIATIONS = ["Mt.", "Ak.", "Ala.", "Apr.", "Ariz.", "Ark.", "Aug.", "Calif.", "Colo.", "Conn.", "Dec.", "Del.", "Feb.", "Fla.", "Ga.", "Ia.", "Id.", "Ill.", "Ind.", "Jan.", "Jul.", "Jun.", "Kan.", "Kans.", "Ky.", "La.", "Mar.", "Mass.", "Mich.", "Minn.", "Miss.", "Neb.", "Nebr.", "Nev.", "Nov.", "Oct.", "Okla.", "Ore.", "Pa.", "Sep.", "Sept.", "Tenn.", "Va.", "Wash.", "Wis.", "Adm.", "Bros.", "co.", "Co.", "Corp.", "Dr.", "Gen.", "Gov.", "Inc.", "Jr.", "Ltd.", "Md.", "Messrs.", "Mo.", "Mont.", "Mr.", "Mrs.", "Ms.", "Prof.", "Rep.", "Rev.", "Sen.", "St.", "vs.", "v.s.", "a.m.", "p.m.", "e.g.", "i.e.", "E.g.", "I.e.", "Ph.D."]
+ABBREVIATIONS = (
+    "Mt. Ak. Ala. Apr. Ariz. Ark. Aug. Calif. Colo. Conn. Dec. Del. Feb. Fla. Ga. Ia. Id. Ill. Ind. Jan. Jul. Jun. Kan. "
+    "Kans. Ky. La. Mar. Mass. Mich. Minn. Miss. Neb. Nebr. Nev. Nov. Oct. Okla. Ore. Pa. Sep. Sept. Tenn. Va. Wash. Wis. "
+    "Adm. Bros. co. Co. Corp. Dr. Gen. Gov. Inc. Jr. Ltd. Md. Messrs. Mo. Mont. Mr. Mrs. Ms. Prof. Rep. Rev. Sen. St. "
+    "vs. v.s. a.m. p.m. e.g. i.e. E.g. I.e. Ph.D."
+)
 # Split off behind a digit.
-UNITS = ["km", "m", "dm", "cm", "mm", "ha", "nm", "yd", "in", "ft", "kg", "g", "mg", "t", "lb", "oz", "m/s", "km/h", "kmh", "mph", "hPa", "Pa", "mbar", "mb", "MB", "kb", "KB", "gb", "GB", "tb", "TB", "T", "G", "M", "K", "%"]
+UNITS = (
+    "km m dm cm mm ha nm yd in ft kg g mg t lb oz m/s km/h kmh mph hPa Pa mbar mb MB kb KB gb GB tb TB T G M K %"
+)
 
 
-def _probe_table(words: list[str]) -> tuple[np.ndarray, np.uint64]:
-    """(256 numbers, factor) so that each word, packed into a number x, stands at x * factor >> 56: one look finds it."""
-    numbers = [int.from_bytes(w.encode(), "little") for w in words]
-    factor = 0x9E3779B97F4A7C15
-    while len({x * factor % 2**64 >> 56 for x in numbers}) < len(numbers):
-        factor = (factor * 0xD1342543DE82EF95 + 2) % 2**64
+def _probe_table(words: list[str], factor: int) -> np.ndarray:
+    """256 numbers; a word packed into a number x stands at x * factor >> 56, so that one look finds it."""
     table = np.zeros(256, np.uint64)
-    for x in numbers:
+    for word in words:
+        x = int.from_bytes(word.encode(), "little")
         table[x * factor % 2**64 >> 56] = x
-    return table, np.uint64(factor)
+    return table
 
 
-_WHOLE, _WHOLE_FACTOR = _probe_table([*ABBREVIATIONS, "'s", "''"])
-_UNITS, _UNITS_FACTOR = _probe_table(UNITS)
+# found by trial: no two words of a table share a place
+_WHOLE_FACTOR = np.uint64(0x9BF4270F7A6DB3F9)
+_UNITS_FACTOR = np.uint64(0x41FD8F1446A9925F)
+_WHOLE = _probe_table([*ABBREVIATIONS.split(), "'s", "''"], int(_WHOLE_FACTOR))
+_UNITS = _probe_table(UNITS.split(), int(_UNITS_FACTOR))
 
 _DOT, _APOSTROPHE, _TYPOGRAPHIC = 0x2E, 0x27, 0x2019
 _CANNOT = np.uint64(int.from_bytes(b"cannot", "little"))
@@ -450,6 +457,8 @@ def punct_words(data, start, end, table, words, ends, scratch, out):
                 bits = table[data[k]] if narrow else table[points[k]]
                 some |= bits
                 every &= bits
+                if some & ALPHA and not every & (SYMBOL | PUNCT):  # nothing that follows can change what is asked
+                    break
             length = b - a
             if not narrow:
                 a, b = s + at[a], s + at[b]

@@ -10,7 +10,8 @@ import functools
 import numpy as np
 from numba import types
 
-SPACE = 1  # str.isspace: what str.strip, str.split and \s mean
+from .unicode_classes import SPACE  # str.isspace: what str.strip, str.split and \s mean; `utf8.strip` asks for this bit
+
 BREAK = 2  # str.splitlines ends a line here
 UPPER = 4  # str.isupper
 DIGIT = 8  # str.isdigit: superscripts too

@@ -13,28 +13,40 @@ from .lines import dclm_segments, dolma_lines, edges, line_feeds, plain_lines, p
 from .punct_words import punct_words
 from .repetition import DATATROVE, DCLM, DOLMA, repetition
 from .unicode_classes import classes
-from .words import fasttext_words, occurrences, space_words, symbols, unicode_words
+from .utf8 import count_chars
+from .words import (
+    fasttext_words,
+    occurrences,
+    occurrences_of_byte,
+    space_words,
+    spaced_dots,
+    symbols,
+    unicode_words,
+)
 
 # groups of work, one bit each; a group that nobody asks for costs nothing and leaves zeros
-PHRASES = 1
-EDGES = 2
-LINES = 4
-PARAGRAPHS = 8
-LINES_DOLMA = 16
-LINES_DCLM = 32
-PARAGRAPHS_DCLM = 64
-WORDS = 128  # punct
-REPEATS = 256
-SPACE_WORDS = 512
-REPEATS_DOLMA = 1024
-FASTTEXT_WORDS = 2048
-UNICODE_WORDS = 4096
-REPEATS_DCLM = 8192
-EVERYTHING = 16383
+SYMBOLS = 1
+PHRASES = 2
+SPACED_DOTS = 4
+EDGES = 8
+LINES = 16
+PARAGRAPHS = 32
+LINES_DOLMA = 64
+LINES_DCLM = 128
+PARAGRAPHS_DCLM = 256
+WORDS = 512  # punct
+REPEATS = 1024
+SPACE_WORDS = 2048
+REPEATS_DOLMA = 4096
+FASTTEXT_WORDS = 8192
+UNICODE_WORDS = 16384
+REPEATS_DCLM = 32768
+EVERYTHING = 65535
 
 # where each group's integers begin in a row of the result
-AT_SYMBOLS = 0  # characters, #, line feeds, ..., U+2026, ". . .", {
-AT_PHRASES = 7  # lorem ipsum, javascript
+AT_SYMBOLS = 0
+AT_PHRASES = 5  # lorem ipsum, javascript, {
+AT_SPACED_DOTS = 8
 AT_EDGES = 9
 AT_LINES = 12
 AT_PARAGRAPHS = 19
@@ -56,53 +68,62 @@ _JAVASCRIPT = np.frombuffer(b"javascript", np.uint8)
 _bytes = nb.types.Array(nb.uint8, 1, "C", readonly=True)
 _offsets = nb.types.Array(nb.int64, 1, "C", readonly=True)
 _table = nb.types.Array(nb.uint32, 1, "C", readonly=True)
-_scratch = nb.types.Tuple((nb.uint64[::1], nb.int64[::1], nb.uint64[::1], nb.int32[:, ::1]))
+_scratch = nb.types.Tuple((nb.uint64[::1], nb.int64[::1], nb.uint64[::1], nb.int32[:, ::1], nb.int64[:, ::1]))
 
 
+# _nrt=False: nothing is allocated in here, and counting references to the arrays cost a third of the time.
 @nb.njit(
     nb.void(_bytes, _offsets, nb.int64, nb.int64, _table, _bytes, _bytes, _scratch, nb.int64[:, ::1]),
     nogil=True,
     cache=True,
+    _nrt=False,
 )
 def _measure(data, offsets, groups, short, table, lorem, javascript, scratch, result):
-    words, ends, slots, ints = scratch
-    values, stamps, marks = ints[0], ints[1], ints[2]  # these keep stamps from text to text
-    first, gram, count, alive, spare = ints[3], ints[4], ints[5], ints[6], ints[7]
-    lines_scratch = (slots, values, stamps, count)
-    grams_scratch = (slots, values, stamps, first, gram, count, marks, alive)
-    chunk_scratch = (first, gram, count, alive, spare)
+    words, ends, entries, ints, longs = scratch
+    marks = ints[0]  # stamps: never written otherwise, so that they stay valid from text to text
+    first, gram, count, alive = ints[1], ints[2], ints[3], ints[4]
+    lines_scratch = (entries, count)
+    grams_scratch = (entries, marks, first, gram, count, alive)
+    chunk_scratch = (first, gram, longs[0], longs[1])
+    cuts = alive
     now = 0
     ends[0] = 0
     feeds = groups & (LINES | PARAGRAPHS | LINES_DOLMA | LINES_DCLM | PARAGRAPHS_DCLM)
     for d in range(offsets.shape[0] - 1):
         start, end = offsets[d], offsets[d + 1]
         out = result[d]
-        symbols(data, start, end, out[AT_SYMBOLS:])
+        if groups & SYMBOLS:
+            symbols(data, start, end, out[AT_SYMBOLS:])
+        else:
+            out[AT_SYMBOLS] = count_chars(data, start, end)
         if groups & PHRASES:
             out[AT_PHRASES] = occurrences(data, start, end, lorem)
             out[AT_PHRASES + 1] = occurrences(data, start, end, javascript)
+            out[AT_PHRASES + 2] = occurrences_of_byte(data, start, end, 123)
+        if groups & SPACED_DOTS:
+            out[AT_SPACED_DOTS] = spaced_dots(data, start, end)
         if groups & EDGES:
             edges(data, start, end, table, out[AT_EDGES:])
         if feeds:
-            cuts = alive
-            n_cuts = line_feeds(data, start, end, cuts)
+            n = line_feeds(data, start, end, cuts)
             if groups & LINES:
-                now = plain_lines(data, start, end, cuts, n_cuts, short, table, out[AT_LINES:], lines_scratch, now)
+                narrow = out[AT_SYMBOLS] == end - start
+                area = out[AT_LINES:]
+                now = plain_lines(data, start, end, narrow, cuts, n, short, table, area, lines_scratch, now)
             if groups & PARAGRAPHS:
-                now = plain_paragraphs(data, start, end, cuts, n_cuts, table, out[AT_PARAGRAPHS:], lines_scratch, now)
+                now = plain_paragraphs(data, start, end, cuts, n, table, out[AT_PARAGRAPHS:], lines_scratch, now)
             if groups & LINES_DOLMA:
-                now = dolma_lines(data, start, end, cuts, n_cuts, out[AT_LINES_DOLMA:], lines_scratch, now)
+                now = dolma_lines(data, start, end, cuts, n, out[AT_LINES_DOLMA:], lines_scratch, now)
             if groups & LINES_DCLM:
-                now = dclm_segments(data, start, end, cuts, n_cuts, 1, table, out[AT_LINES_DCLM:], lines_scratch, now)
+                now = dclm_segments(data, start, end, cuts, n, 1, table, out[AT_LINES_DCLM:], lines_scratch, now)
             if groups & PARAGRAPHS_DCLM:
-                area = out[AT_PARAGRAPHS_DCLM:]
-                now = dclm_segments(data, start, end, cuts, n_cuts, 2, table, area, lines_scratch, now)
+                now = dclm_segments(data, start, end, cuts, n, 2, table, out[AT_PARAGRAPHS_DCLM:], lines_scratch, now)
         if groups & (WORDS | REPEATS):
             n = punct_words(data, start, end, table, words, ends, chunk_scratch, out[AT_WORDS:])
             if groups & REPEATS:
                 now = repetition(words, ends, n, DATATROVE, out[AT_REPEATS:], grams_scratch, now)
         if groups & (SPACE_WORDS | REPEATS_DOLMA):
-            n = space_words(data, start, end, table, words, ends, first, out[AT_SPACE:])
+            n = space_words(data, start, end, table, words, ends, out[AT_SPACE:])
             if groups & REPEATS_DOLMA:
                 now = repetition(words, ends, n, DOLMA, out[AT_REPEATS_DOLMA:], grams_scratch, now)
         if groups & FASTTEXT_WORDS:
@@ -125,15 +146,16 @@ def text_signals(data: np.ndarray, offsets: np.ndarray, groups: int, short: int)
     if texts == 0:
         return result
     longest = int(np.diff(offsets).max()) + 3
-    capacity = 32
+    capacity = 16
     while capacity < 2 * longest:
         capacity *= 2
     # zeros come from the system page by page as they are touched
     scratch = (
         np.zeros(longest, np.uint64),
         np.zeros(longest + 1, np.int64),
-        np.zeros(capacity, np.uint64),
-        np.zeros((8, capacity), np.int32),
+        np.zeros(2 * capacity, np.uint64),
+        np.zeros((5, longest), np.int32),
+        np.zeros((2, longest), np.int64),
     )
     _measure(data, offsets, groups, short, classes(), _LOREM, _JAVASCRIPT, scratch, result)
     return result

@@ -63,33 +63,24 @@ WORDS, CHARS, WITH_ALPHA, WITH_SYMBOL, STOPS, STOPS_ANY_CASE, TWICE_MEDIAN = ran
 
 
 @nb.njit
-def _twice_median(ends, n_words, lengths):
-    """Twice the median word length (an integer, also where the median lies between two lengths); 0 without words."""
-    if n_words == 0:
-        return np.int64(0)
-    small = np.zeros(64, np.int64)
-    for j in range(n_words):
-        small[min(ends[j + 1] - ends[j], 63)] += 1
-    total = np.int64(0)
-    wanted = ((n_words - 1) // 2, n_words // 2)
-    if n_words - small[63] <= wanted[1]:  # words of 63 characters and more reach the middle: sort
+def _length_at(ends, n_words, rank):
+    """The word length at that rank (0: the shortest), by halving the range of lengths."""
+    low, high = np.int64(0), ends[n_words]
+    while low < high:
+        middle = (low + high) // 2
+        reached = np.int64(0)
         for j in range(n_words):
-            lengths[j] = ends[j + 1] - ends[j]
-        ordered = np.sort(lengths[:n_words])
-        return np.int64(ordered[wanted[0]] + ordered[wanted[1]])
-    for w in wanted:
-        below = np.int64(0)
-        for length in range(63):
-            below += small[length]
-            if below > w:
-                total += length
-                break
-    return total
+            reached += np.int64(ends[j + 1] - ends[j] <= middle)
+        if reached > rank:
+            high = middle
+        else:
+            low = middle + 1
+    return low
 
 
 @nb.njit
-def space_words(data, start, end, table, words, ends, lengths, out):
-    """Words as str.split() gives them (Dolma, and DCLM's word statistics). lengths: int32 scratch."""
+def space_words(data, start, end, table, words, ends, out):
+    """Words as str.split() gives them (Dolma, and DCLM's word statistics)."""
     n = 0
     alphas = symbols = stops = stops_any = chars = np.int64(0)
     i = start
@@ -125,7 +116,7 @@ def space_words(data, start, end, table, words, ends, lengths, out):
     out[WITH_SYMBOL] = symbols
     out[STOPS] = stops
     out[STOPS_ANY_CASE] = stops_any
-    out[TWICE_MEDIAN] = _twice_median(ends, n, lengths)
+    out[TWICE_MEDIAN] = _length_at(ends, n, (n - 1) // 2) + _length_at(ends, n, n // 2) if n else 0
     return n
 
 

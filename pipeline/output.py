@@ -77,29 +77,31 @@ class Output:
 
     def find(self, key: str, most: int) -> list[dict[str, Any]]:
         """Documents that a key means, at most `most`, in identity order: by doc_id, else by `file#row`, else by URL,
-        else by source_hash. Dicts as `identity` selects them."""
-        file, hash_mark, row = key.rpartition("#")
+        else by source_hash. Dicts of identity and fate: doc_id, source_file, source_row, decision, rule, reason."""
+        file, _, row = key.rpartition("#")
         tries: list[tuple[str, list[Any]]] = [("doc_id = ?", [key])]
-        if hash_mark and row.isdecimal() and row.isascii():
+        if file and row.isdecimal() and row.isascii():
             tries.append(("source_file = ? AND source_row = ?", [file, int(row)]))
         tries.append(("url = ?", [key]))
         if len(key) == 32 and HEX_DIGITS.issuperset(key.lower()):
             tries.append(("source_hash = ?", [key.lower()]))
         for condition, values in tries:
-            found = self._identities("ledger", condition, values, most)
+            found = self._first("ledger", "decision, rule, reason", condition, values, most)
             if found:
                 return found
         return []
 
     def find_text(self, phrase: str, most: int) -> list[dict[str, Any]]:
-        """Kept documents whose text holds the phrase, exactly as it is written."""
+        """Kept documents whose text holds the phrase, letter by letter; dicts as those of `find`."""
         if not self.manifest["counts"]["kept"]:
             return []
-        return self._identities("data", "contains(text, ?)", [phrase], most)
+        return self._first(
+            "data", "'keep' AS decision, NULL AS rule, NULL AS reason", "contains(text, ?)", [phrase], most
+        )
 
-    def _identities(self, view: str, condition: str, values: Sequence[Any], most: int) -> list[dict[str, Any]]:
+    def _first(self, view: str, fate: str, condition: str, values: Sequence[Any], most: int) -> list[dict[str, Any]]:
         return self.rows(
-            f"SELECT doc_id, source_file, source_row FROM {view} WHERE {condition} "
+            f"SELECT doc_id, source_file, source_row, {fate} FROM {view} WHERE {condition} "
             f"ORDER BY source_file, source_row LIMIT {most}",
             values,
         )
@@ -121,3 +123,9 @@ class Output:
 def _quoted(text: str) -> str:
     escaped = text.replace("'", "''")
     return f"'{escaped}'"
+
+
+def quoted_name(name: str) -> str:
+    """A column's name as SQL takes it."""
+    escaped = name.replace('"', '""')
+    return f'"{escaped}"'

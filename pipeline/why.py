@@ -33,17 +33,17 @@ def story(output: str, *, key: str | None = None, phrase: str | None = None) -> 
         found = opened.find(key or "", SHOWN + 1)
         if not found:
             raise RecipeError(_no_document(opened, key or ""))
-    rows = [row for at in found[:SHOWN] if (row := opened.row(at["source_file"], at["source_row"]))]
-    if not rows:
+    row = opened.row(found[0]["source_file"], found[0]["source_row"])
+    if row is None:
         raise RecipeError(f"{opened.name}: data/ holds it and the ledger does not: see `tamis verify {opened.name}`")
-    lines = [*_matches(rows, len(found) > SHOWN)] if len(rows) > 1 else []
-    return "".join(f"{line}\n" for line in [*lines, *tell(opened, rows[0])])
+    lines = list(_matches(found)) if len(found) > 1 else []
+    return "".join(f"{line}\n" for line in [*lines, *tell(opened, row)])
 
 
-def _matches(rows: list[dict[str, Any]], more: bool) -> Iterator[str]:
-    number = f"more than {SHOWN} documents" if more else f"{len(rows)} documents"
+def _matches(rows: list[dict[str, Any]]) -> Iterator[str]:
+    number = f"more than {SHOWN} documents" if len(rows) > SHOWN else f"{len(rows)} documents"
     yield f"{number} match; the story of the first is below"
-    listed = [(DECISIONS[r["decision"]], r["rule"] or r["reason"] or "", name_of(r)) for r in rows]
+    listed = [(DECISIONS[r["decision"]], r["rule"] or r["reason"] or "", name_of(r)) for r in rows[:SHOWN]]
     yield from (f"  {cut(line, WIDTH)}" for line in columns(listed))
     yield ""
 

@@ -75,13 +75,19 @@ def test_rows_and_losses_add_up_to_what_footers_and_line_ends_show(tmp_path: Pat
     assert len(set(places)) == len(places)
 
 
-@pytest.mark.parametrize("maker", [make.corrupt_page, make.undecodable_page])
-@pytest.mark.parametrize("column", ["text", "url", "score"])
+@pytest.mark.parametrize(
+    ("maker", "column"),
+    [
+        (make.corrupt_page, "text"),
+        (make.corrupt_page, "url"),
+        (make.corrupt_page, "score"),
+        (make.undecodable_page, "text"),
+        (make.undecodable_page, "url"),
+    ],
+)
 def test_a_bad_page_costs_its_row_group_and_nothing_else(
     tmp_path: Path, maker: Callable[..., Path], column: str
 ) -> None:
-    if maker is make.undecodable_page and column == "score":
-        pytest.skip("a column of 2 kB compresses to one block")
     path = maker(tmp_path / "a.parquet", groups=(1, 3), column=column)
     out = read_all(path, batch_bytes=5000)
     assert [(file, group, rows) for file, group, rows, _ in out.groups] == [
@@ -212,11 +218,21 @@ def test_strings_that_are_no_unicode_are_judged_where_they_are_the_text_and_repa
 
 
 def test_a_value_of_another_type_makes_a_bad_line_whether_or_not_its_column_is_asked_for(tmp_path: Path) -> None:
-    values = ["1", "1.5", '"1"', "true", "null", "NaN", "9" * 30, "[1]"]
+    values = ["1", "1.5", '"1"', "true", "null", "NaN", "9" * 30, "[1]", "2.0"]
     (tmp_path / "a.jsonl").write_text("\n".join(f'{{"text": "t", "k": {value}}}' for value in values))
     for columns in (["k"], []):
         out = read_all(tmp_path / "a.jsonl", columns=columns, source={"columns": {"k": "int"}})
-        assert [row["reason"] is None for row in out.rows] == [True, False, False, False, True, True, False, False]
+        assert [row["reason"] is None for row in out.rows] == [
+            True,
+            False,
+            False,
+            False,
+            True,
+            True,
+            False,
+            False,
+            True,
+        ]
 
 
 def test_a_line_over_eight_times_max_doc_is_passed_without_being_held(tmp_path: Path) -> None:
@@ -253,8 +269,9 @@ def test_a_gzip_stream_that_breaks_loses_what_is_after_the_break_only(tmp_path: 
     sound = (tmp_path / "a.jsonl.gz").read_bytes()
     for maker in (make.truncated_gzip, make.corrupt_gzip):
         path = maker(tmp_path / "a.jsonl.gz")
-        same = os.path.commonprefix([sound, path.read_bytes()])
-        before = zlib.decompressobj(31).decompress(same).count(b"\n")
+        same = [a == b for a, b in zip(sound, path.read_bytes())]
+        break_at = same.index(False) if False in same else len(same)
+        before = zlib.decompressobj(31).decompress(sound[:break_at]).count(b"\n")
         decoder, readable = zlib.decompressobj(31), b""
         for byte in path.read_bytes():
             try:

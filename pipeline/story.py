@@ -1,0 +1,164 @@
+"""What a run came to: the funnel, what stayed silent, three documents' stories, and the commands to type next.
+
+Invariant: the same output gives the same text; stories are picked by what the ledger holds, never by chance.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from .fate import duplicate_columns
+from .output import Output
+from .silence import silences
+from .terminal import columns, plural, seconds, share, size, visible
+
+if TYPE_CHECKING:
+    from .driver import Result
+
+RULES_SHOWN = 3
+SHORT = 2_000  # characters of a document that is good to show
+DIFF_LINES = 12
+PLAIN_PATH = re.compile(r"[\w./:+@-]+\Z", re.ASCII)
+
+
+def summary(result: Result) -> str:
+    """The text that `tamis run` ends with, a newline at its end."""
+    output = Output(result.output)
+    lines = [] if result.fresh else [f"nothing to do: {output.name} holds the finished run of this recipe", ""]
+    lines += [*_totals(output), "", *_funnel(output)]
+    if result.fresh:
+        found = silences(output)
+        lines += ["", "silent or suspicious", *(f"  {line}" for line in found)] if found else []
+        lines += _stories(output)
+        lines += ["", *_next(output)]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _totals(output: Output) -> Iterator[str]:
+    counts, took = output.manifest["counts"], output.manifest["seconds"]
+    rows, kept = counts["rows"], counts["kept"]
+    yield (
+        f"{output.manifest['name']}: {plural(rows, 'document')} read, {kept:,} kept ({share(kept, rows)}), "
+        f"{counts['dropped']:,} dropped, {counts['quarantined']:,} set aside"
+    )
+    speed = f", {counts['bytes_read'] / took / 1e6:,.1f} MB/s" if took else ""
+    written = f"{size(counts['bytes_written'])} written ({share(counts['bytes_written'], counts['bytes_read'])})"
+    yield f"  {size(counts['bytes_read'])} of text read, {written}, in {seconds(took)}{speed}"
+    lost = (
+        f"; {size(counts['bytes_lost'])} could not be read, see quarantine/files.parquet"
+        if counts["files_lost"]
+        else ""
+    )
+    yield f"  {plural(counts['files'], 'input file')}, {counts['files_lost']:,} of them lost in whole or in part{lost}"
+
+
+def _funnel(output: Output) -> Iterator[str]:
+    """A row a stage: documents in, dropped, their share of what came in, the rules that dropped most, seconds."""
+    rows = [("stage", "kind", "in", "dropped", "", "seconds", "first failed")]
+    before = output.manifest["counts"]["rows"]
+    unread = before - output.stages[0].get("in", 0) if output.stages else 0
+    if unread:
+        rows.append(("(reading)", "", f"{before:,}", f"{unread:,}", share(unread, before), "", "set aside"))
+    for stage in output.stages:
+        came, left = stage.get("in", 0), stage.get("in", 0) - stage.get("out", 0)
+        cells = (f"{came:,}", f"{left:,}" if left else "", share(left, came) if left else "")
+        rows.append((stage["name"], stage["kind"], *cells, f"{stage['seconds']:.1f}", _why(stage)))
+    rows.append(("kept", "", f"{output.manifest['counts']['kept']:,}", "", "", "", ""))
+    yield from columns(rows, right=(2, 3, 4, 5))
+
+
+def _why(stage: Mapping[str, Any]) -> str:
+    tallies = {rule: tally["first"] for rule, tally in stage.get("rules", {}).items() if tally["first"]}
+    if stage.get("empty"):
+        tallies[f"{stage['name']}.empty"] = stage["empty"]
+    most = sorted(tallies.items(), key=lambda item: (-item[1], item[0]))
+    words = [f"{rule} {count:,}" for rule, count in most[:RULES_SHOWN]]
+    if len(most) > RULES_SHOWN:
+        words.append(f"{len(most) - RULES_SHOWN} more rules {sum(count for _, count in most[RULES_SHOWN:]):,}")
+    if stage.get("quarantined"):
+        words.append(f"set aside {stage['quarantined']:,}")
+    if stage["kind"] == "edit":
+        words.insert(0, f"changed {stage.get('changed', 0):,}")
+    return ", ".join(words)
+
+
+# --- stories ------------------------------------------------------------------------------------------------------
+
+
+def _stories(output: Output) -> list[str]:
+    """A dropped document, a duplicate and an edited one: the first short ones in input order that are clear cases."""
+    from .why import tell
+
+    lines: list[str] = []
+    for title, at in (
+        ("one that was dropped", _dropped(output)),
+        ("one duplicate", _duplicate(output)),
+        ("one that was edited and kept", _edited(output)),
+    ):
+        row = output.row(at["source_file"], at["source_row"]) if at else None
+        if row is not None:
+            diff = DIFF_LINES if row["decision"] == "keep" else 0
+            lines += ["", title, *(f"  {line}" for line in tell(output, row, brief=True, diff_lines=diff) if line)]
+    return lines
+
+
+def _first(output: Output, condition: str, values: list[Any], better: str = "true") -> dict[str, Any] | None:
+    """The first document in input order, of the short ones that are also `better` if there are any."""
+    found = output.rows(
+        f"SELECT source_file, source_row FROM ledger WHERE {condition} "
+        f"ORDER BY NOT coalesce(chars_read <= {SHORT} AND {better}, false), source_file, source_row LIMIT 1",
+        values,
+    )
+    return found[0] if found else None
+
+
+def _dropped(output: Output) -> dict[str, Any] | None:
+    """Dropped by one rule with SQL whose few columns all stand in the ledger: value beside threshold."""
+    known = {*output.columns, "chars", "bytes"}
+    clear = [
+        name
+        for name, rule in output.manifest["rules"].items()
+        if rule["sql"] and 0 < len(rule["needs"]) <= 2 and known.issuperset(rule["needs"])
+    ]
+    if not clear:
+        return None
+    return _first(output, "decision = 'drop' AND rule IN (SELECT unnest(?))", [clear], "len(failed) = 1")
+
+
+def _duplicate(output: Output) -> dict[str, Any] | None:
+    for stage in output.stages:
+        names = duplicate_columns(output, stage["name"])
+        if names:
+            here = f"{names['kept_file']} IS NOT NULL AND decision = 'drop' AND stage = ?"
+            if found := _first(output, here, [stage["name"]]):
+                return found
+    return None
+
+
+def _edited(output: Output) -> dict[str, Any] | None:
+    """One whose edits left most of it, so that the difference is short."""
+    edits = [f"{s['name']}_changed" for s in output.stages if s["kind"] == "edit"]
+    if not edits:
+        return None
+    better = "chars_written < chars_read AND chars_written > 0.5 * chars_read"
+    return _first(output, f"decision = 'keep' AND ({' OR '.join(edits)})", [], better)
+
+
+# --- what to type next --------------------------------------------------------------------------------------------
+
+
+def _next(output: Output) -> Iterator[str]:
+    name = shlex.quote(output.name)
+    row = output.rows(
+        "SELECT source_file, source_row FROM ledger ORDER BY decision = 'keep', source_file, source_row LIMIT 1"
+    )
+    key = shlex.quote(f"{row[0]['source_file']}#{row[0]['source_row']}") if row else "FILE#ROW"
+    yield "next"
+    yield f"  tamis why {name} {visible(key)}"
+    yield f"  tamis verify {name}"
+    if PLAIN_PATH.match(output.name):
+        query = f"SELECT stage, rule, count(*) FROM '{output.name}/ledger/*.parquet' GROUP BY ALL ORDER BY 3 DESC"
+        yield f"  python -c \"import duckdb; duckdb.sql('''{query}''').show()\""
