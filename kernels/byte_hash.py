@@ -23,7 +23,7 @@ _CASE = np.uint64(0x2020202020202020)
 
 
 @intrinsic
-def _load64(typingctx, data, index):  # type: ignore[no-untyped-def]
+def load64(typingctx, data, index):  # type: ignore[no-untyped-def]
     """The eight bytes data[index:index + 8] as one uint64, unaligned and without a bounds check."""
 
     def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
@@ -62,7 +62,7 @@ def lowest_bytes(word, n):
 def load(data, i):
     """data[i:i + 8] (uint8) as one uint64, little end first; bytes behind the end of data are 0."""
     if i + 8 <= data.shape[0]:
-        return _load64(data, i)
+        return load64(data, i)
     word = np.uint64(0)
     for k in range(data.shape[0] - i):
         word |= np.uint64(data[i + k]) << np.uint64(8 * k)
@@ -82,6 +82,13 @@ def equal_bytes(word, byte):
     """High bit set in each of the eight bytes that equals `byte` (uint64 of 0 to 255)."""
     x = word ^ (_ONES * byte)
     return ~(((x & _LOW) + _LOW) | x) & _HIGH
+
+
+@nb.njit(forceinline=True)
+def sum_of_bytes(word):
+    """Sum of the eight bytes of a uint64."""
+    pairs = (word & np.uint64(0x00FF00FF00FF00FF)) + ((word >> np.uint64(8)) & np.uint64(0x00FF00FF00FF00FF))
+    return np.int64((pairs * np.uint64(0x0001000100010001)) >> np.uint64(48))
 
 
 @nb.njit(forceinline=True)
@@ -109,7 +116,7 @@ def hash_bytes(data, start, end):
     h = np.uint64(end - start) * _K0
     i = start
     while i + 8 < end:
-        h = (h ^ _load64(data, i)) * _K0
+        h = (h ^ load64(data, i)) * _K0
         h ^= h >> np.uint64(32)
         i += 8
     if i < end:
@@ -131,7 +138,7 @@ def first_place(key, place, entries, mask, now):
     while True:
         tag = entries[k + 1]
         fresh = tag >> np.uint64(32) != np.uint64(now)
-        if fresh or entries[k] == key:
+        if fresh | (entries[k] == key):
             tag = np.uint64(now) << np.uint64(32) | np.uint64(place) if fresh else tag
             entries[k] = key
             entries[k + 1] = tag

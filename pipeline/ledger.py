@@ -113,13 +113,11 @@ def run_ledger(
     name = f"ledger/part-{task.item[1:]}.parquet"
     facts: dict[str, Any] = {"kept": 0, "dropped": 0, "quarantined": 0}
     layout = replace(LAYOUT, bloom=("doc_id", "url"), group_rows=min(LAYOUT.group_rows, max(task.rows, 1)))
-    with output.writer(name) as file:
-        sink = ParquetSink(file, schema, layout)
+    with output.writer(name) as file, ParquetSink(file, schema, layout) as sink:
         for table in _tables(plan, work, write_folder, task, files, schema):
             for decision, key in (("keep", "kept"), ("drop", "dropped"), ("quarantine", "quarantined")):
                 facts[key] += pc.sum(pc.equal(table["decision"], decision)).as_py() or 0
             sink.write(table)
-        sink.close()
     facts["data"] = [{"file": name, "rows": sink.rows, "bytes": sink.bytes, "hash": sink.hash}]
     return Receipts(work, folder).commit(task.item, facts)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -34,7 +35,8 @@ class Layout:
 
 
 class ParquetSink:
-    """Writes tables to an open binary file; `rows`, `bytes` and `hash` describe it after `close`."""
+    """`with ParquetSink(file, schema, layout) as sink:` writes tables to an open binary file; `rows`, `bytes` and
+    `hash` describe it afterwards. Where the block fails nothing more goes to the file, not even a footer."""
 
     def __init__(self, file: BinaryIO, schema: pa.Schema, layout: Layout) -> None:
         self.file = _Hashing(file)
@@ -89,9 +91,21 @@ class ParquetSink:
             self.rows += self._pending_rows
         self._pending, self._pending_rows, self._pending_bytes = [], 0, 0
 
-    def close(self) -> None:
-        self.flush()
-        self._writer.close()
+    def __enter__(self) -> ParquetSink:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            if error is None:
+                self.flush()
+                self._writer.close()
+        except BaseException:
+            error = error or OSError()
+            raise
+        finally:
+            if error is not None:
+                self.file.discard = True
+                self._writer.close()
 
     @property
     def bytes(self) -> int:
@@ -107,16 +121,20 @@ class _Hashing:
 
     def __init__(self, file: BinaryIO) -> None:
         self.file, self.hash, self.written = file, xxhash.xxh3_128(), 0
+        self.discard = False  # the file is closed or withdrawn; the Parquet writer does not know
 
     def write(self, data: Any) -> int:
         view = memoryview(data)
+        if self.discard:
+            return view.nbytes
         self.hash.update(view)
         self.written += view.nbytes
         self.file.write(view)
         return view.nbytes
 
     def flush(self) -> None:
-        self.file.flush()
+        if not self.discard:
+            self.file.flush()
 
     def close(self) -> None:
         """The owner of the file closes it."""
@@ -147,9 +165,7 @@ def row_bytes(table: pa.Table) -> np.ndarray:
 
 def write_table(storage: Any, path: str, tables: Iterable[pa.Table], schema: pa.Schema, layout: Layout) -> ParquetSink:
     """Writes a whole file; returns the closed sink with rows, bytes and hash."""
-    with storage.writer(path) as file:
-        sink = ParquetSink(file, schema, layout)
+    with storage.writer(path) as file, ParquetSink(file, schema, layout) as sink:
         for table in tables:
             sink.write(table)
-        sink.close()
     return sink

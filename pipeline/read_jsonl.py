@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc  # pyright cannot see its generated functions
+import pyarrow.compute as pc
 
 from .json_lines import as_string, converter, extra_json, parse_line, text_bytes
 from .lines import BrokenStream, blocks, lines

@@ -93,11 +93,12 @@ class Receipts:
         receipt: Receipt = {"item": item, "file": None}
         if schema is not None and tables is not None:
             name = f"{item}.{uuid.uuid4().hex[:12]}.parquet"
-            with self.storage.writer(self.path(name)) as file:
-                sink = ParquetSink(file, schema, layout or Layout(level=1))
+            with (
+                self.storage.writer(self.path(name)) as file,
+                ParquetSink(file, schema, layout or Layout(level=1)) as sink,
+            ):
                 for table in tables(sink):
                     sink.write(table)
-                sink.close()
             receipt.update(file=name, size=sink.bytes, hash=sink.hash, rows=sink.rows)
         receipt.update(facts)
         if self.storage.create(self.path(f"{item}.json"), encode(receipt)):

@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc  # pyright cannot see its generated functions
+import pyarrow.compute as pc
 import xxhash
 
 from .listing import InputFile

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.compute as pc  # pyright cannot see its generated functions
+import pyarrow.compute as pc
 
 from ..stages.errors import RecipeError, did_you_mean
 

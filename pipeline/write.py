@@ -132,12 +132,12 @@ class _Shards:
 
     def _open(self) -> None:
         name = f"data/part-{self.stem[1:]}-{len(self.written):03d}.parquet"
-        self._sink = ParquetSink(self.stack.enter_context(self.storage.writer(name)), self.schema, DATA_LAYOUT)
+        file = self.stack.enter_context(self.storage.writer(name))
+        self._sink = self.stack.enter_context(ParquetSink(file, self.schema, DATA_LAYOUT))
         self._name = name
 
     def close(self) -> None:
         if self._sink is not None:
-            self._sink.close()
             self.stack.close()
             self.written.append(
                 {"file": self._name, "rows": self._sink.rows, "bytes": self._sink.bytes, "hash": self._sink.hash}
