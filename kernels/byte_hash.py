@@ -132,15 +132,18 @@ def first_place(key, place, entries, mask, now):
 
     An open-addressing table that is never cleared: entries is uint64, two to an entry: the key, and stamp << 32 | place;
     0 at first. mask: a power of two less 1, above the number of keys. now: 1 to 2^31 - 1; an entry with another stamp
-    is free. The usual case, a hit or a free entry at the first look, is written back without a branch between the two.
+    is free. A hit is written back like a new entry, so that the usual case, either at
+    the first look, has no branch between the two.
     """
-    k = np.int64(mix(key) & mask) << 1
+    one = np.uint64(1)
+    k = (mix(key) & mask) << one
+    stamp = np.uint64(now) << np.uint64(32)
     while True:
-        tag = entries[k + 1]
-        fresh = tag >> np.uint64(32) != np.uint64(now)
+        tag = entries[k + one]
+        fresh = (tag ^ stamp) >> np.uint64(32) != np.uint64(0)
         if fresh | (entries[k] == key):
-            tag = np.uint64(now) << np.uint64(32) | np.uint64(place) if fresh else tag
+            tag = stamp | np.uint64(place) if fresh else tag
             entries[k] = key
-            entries[k + 1] = tag
+            entries[k + one] = tag
             return np.int64(tag & np.uint64(0xFFFFFFFF))
-        k = (k + 2) & ((np.int64(mask) << 1) | 1)
+        k = (k + np.uint64(2)) & (mask << one)

@@ -16,7 +16,7 @@ from .utf8 import before, count_chars, decode, strip
 
 @nb.njit
 def line_feeds(data, start, end, cuts):
-    """Positions of the line feeds in data[start:end], relative to start, into cuts (int32); returns their number."""
+    """Positions of the line feeds in data[start:end], relative to start, into cuts (uint32); returns their number."""
     n = 0
     for i in range(start, end, 8):
         marks = equal_bytes(load(data, i), np.uint64(10))

@@ -266,7 +266,7 @@ def _infix(points, table, i, b):
 def cut_chunk(points, table, a, b, some, cuts, tail):
     """Cuts the chunk points[a:b] into words: word k is points[cuts[k]:cuts[k + 1]]; returns their number.
 
-    points: code points (int32), or the bytes of an ASCII chunk in place (uint8). a < b. some: the
+    points: code points (uint32), or the bytes of an ASCII chunk in place (uint8). a < b. some: the
     classes that occur. cuts, tail: int64, b - a + 1 entries.
 
     1. From the left, while what is left is not WHOLE (an abbreviation, `a.`, `'s`, `''`), pieces are split off: a run of
@@ -333,7 +333,7 @@ TOKENS, PLAIN, PLAIN_CHARS, WITH_ALPHA, DISTINCT_STOPS, SENTENCES = range(6)
 def punct_words(data, start, end, table, words, ends, scratch, out):
     """Words and sentences; see the module. Writes words, ends and out (int64); returns the number of words.
 
-    scratch: int32 code points and offsets, int64 cuts and tail cuts: each as long as the text plus one. Sentences are
+    scratch: uint32 code points and offsets, int64 cuts and tail cuts: each as long as the text plus one. Sentences are
     counted line by line, as datatrove's C4 filter does: a word that is one STOP character ends one, and the next begins
     at the next word that is neither that nor all punctuation (category P); a line with any word has at least one.
     """

@@ -45,22 +45,41 @@ EVERYTHING = 65535
 
 # where each group's integers begin in a row of the result
 AT_SYMBOLS = 0
-AT_PHRASES = 5  # lorem ipsum, javascript, {
-AT_SPACED_DOTS = 8
-AT_EDGES = 9
-AT_LINES = 12
-AT_PARAGRAPHS = 19
-AT_LINES_DOLMA = 22
-AT_LINES_DCLM = 27
-AT_PARAGRAPHS_DCLM = 33
-AT_WORDS = 37
-AT_REPEATS = 43
-AT_SPACE = 52
-AT_REPEATS_DOLMA = 59
-AT_FASTTEXT = 74
-AT_UNICODE = 75  # words, their characters
-AT_REPEATS_DCLM = 77
-WIDTH = 86
+AT_PHRASES = 6  # lorem ipsum, javascript, {
+AT_SPACED_DOTS = 9
+AT_EDGES = 10
+AT_LINES = 13
+AT_PARAGRAPHS = 20
+AT_LINES_DOLMA = 23
+AT_LINES_DCLM = 28
+AT_PARAGRAPHS_DCLM = 34
+AT_WORDS = 38
+AT_REPEATS = 44
+AT_SPACE = 53
+AT_REPEATS_DOLMA = 60
+AT_FASTTEXT = 75
+AT_UNICODE = 76  # words, their characters
+AT_REPEATS_DCLM = 78
+WIDTH = 87
+
+GROUPS = {  # name -> (bit, place)
+    "symbols": (SYMBOLS, AT_SYMBOLS),
+    "phrases": (PHRASES, AT_PHRASES),
+    "spaced_dots": (SPACED_DOTS, AT_SPACED_DOTS),
+    "edges": (EDGES, AT_EDGES),
+    "lines": (LINES, AT_LINES),
+    "paragraphs": (PARAGRAPHS, AT_PARAGRAPHS),
+    "lines_dolma": (LINES_DOLMA, AT_LINES_DOLMA),
+    "lines_dclm": (LINES_DCLM, AT_LINES_DCLM),
+    "paragraphs_dclm": (PARAGRAPHS_DCLM, AT_PARAGRAPHS_DCLM),
+    "words": (WORDS, AT_WORDS),
+    "repeats": (REPEATS, AT_REPEATS),
+    "space": (SPACE_WORDS, AT_SPACE),
+    "repeats_dolma": (REPEATS_DOLMA, AT_REPEATS_DOLMA),
+    "fasttext": (FASTTEXT_WORDS, AT_FASTTEXT),
+    "unicode": (UNICODE_WORDS, AT_UNICODE),
+    "repeats_dclm": (REPEATS_DCLM, AT_REPEATS_DCLM),
+}
 
 _LOREM = np.frombuffer(b"lorem ipsum", np.uint8)
 _JAVASCRIPT = np.frombuffer(b"javascript", np.uint8)
@@ -68,7 +87,7 @@ _JAVASCRIPT = np.frombuffer(b"javascript", np.uint8)
 _bytes = nb.types.Array(nb.uint8, 1, "C", readonly=True)
 _offsets = nb.types.Array(nb.int64, 1, "C", readonly=True)
 _table = nb.types.Array(nb.uint32, 1, "C", readonly=True)
-_scratch = nb.types.Tuple((nb.uint64[::1], nb.int64[::1], nb.uint64[::1], nb.int32[:, ::1], nb.int64[:, ::1]))
+_scratch = nb.types.Tuple((nb.uint64[::1], nb.int64[::1], nb.uint64[::1], nb.uint32[:, ::1], nb.int64[:, ::1]))
 
 
 # _nrt=False: nothing is allocated in here, and counting references to the arrays cost a third of the time.
@@ -81,10 +100,10 @@ _scratch = nb.types.Tuple((nb.uint64[::1], nb.int64[::1], nb.uint64[::1], nb.int
 def _measure(data, offsets, groups, short, table, lorem, javascript, scratch, result):
     words, ends, entries, ints, longs = scratch
     marks = ints[0]  # stamps: never written otherwise, so that they stay valid from text to text
-    first, gram, count, alive = ints[1], ints[2], ints[3], ints[4]
+    points, gram, count, alive = ints[1], ints[2], ints[3], ints[4]
     lines_scratch = (entries, count)
-    grams_scratch = (entries, marks, first, gram, count, alive)
-    chunk_scratch = (first, gram, longs[0], longs[1])
+    grams_scratch = (entries, marks, gram, count, alive)
+    chunk_scratch = (points, gram, longs[0], longs[1])
     cuts = alive
     now = 0
     ends[0] = 0
@@ -154,7 +173,7 @@ def text_signals(data: np.ndarray, offsets: np.ndarray, groups: int, short: int)
         np.zeros(longest, np.uint64),
         np.zeros(longest + 1, np.int64),
         np.zeros(2 * capacity, np.uint64),
-        np.zeros((5, longest), np.int32),
+        np.zeros((5, longest), np.uint32),
         np.zeros((2, longest), np.int64),
     )
     _measure(data, offsets, groups, short, classes(), _LOREM, _JAVASCRIPT, scratch, result)

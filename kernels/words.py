@@ -234,8 +234,8 @@ def unicode_words(data, start, end, table, words, ends):
     return n
 
 
-# what `symbols` writes
-CHARACTERS, HASHES, FEEDS, DOTS, ELLIPSES = range(5)
+# what `symbols` writes; SOLID: characters that are no line feed
+CHARACTERS, HASHES, FEEDS, DOTS, ELLIPSES, SOLID = range(6)
 
 
 @nb.njit
@@ -282,6 +282,7 @@ def symbols(data, start, end, out):
     out[FEEDS] = feeds
     out[DOTS] = dots
     out[ELLIPSES] = ellipses
+    out[SOLID] = end - start - continued - feeds
 
 
 @nb.njit

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
@@ -16,15 +17,19 @@ from ..stages.errors import TamisError
 class Commands(click.Group):
     """Turns Tamis's errors into one message and an exit code."""
 
-    def invoke(self, ctx: click.Context) -> object:
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        kwargs["standalone_mode"] = False
         try:
-            return super().invoke(ctx)
+            sys.exit(super().main(*args, **kwargs))
         except TamisError as error:
             click.echo(f"tamis: {type(error).__name__}: {error}", err=True)
-            ctx.exit(error.exit_code)
+            sys.exit(error.exit_code)
+        except click.ClickException as error:
+            error.show()
+            sys.exit(error.exit_code)
         except (KeyboardInterrupt, click.Abort):
             click.echo("tamis: stopped; the same command continues where it was", err=True)
-            ctx.exit(130)
+            sys.exit(130)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

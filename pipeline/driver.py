@@ -18,7 +18,8 @@ from .events import EventLog
 from .executors.base import Executor, Failure, UnitWork
 from .finish import describe_columns, describe_rules, finish, versions, write_quarantine
 from .finished import read_manifest
-from .ledger import ledger_tasks, run_ledger
+from .interrupt import Interrupts
+from .ledger import ledger_tasks, run_ledger, shards_of
 from .listing import list_input
 from .lock import Lock
 from .plan import Plan, Step, make_plan, unit_first_rows
@@ -28,7 +29,7 @@ from .recipe import Recipe
 from .resolve import Inputs, ResolveContext, ResolveRuns, run_item
 from .run_unit import merge_counts
 from .storage import Storage, storage_at
-from .write import WriteTask, run_write, shard_size, write_tasks
+from .write import run_write, shard_size, write_tasks
 
 ExecutorName = Literal["inline", "ray"]
 
@@ -70,8 +71,9 @@ def run(
     with Lock(storage, identity):
         run = _Run(plan, storage, work_storage(recipe), identity, progress or Progress())
         try:
-            run.executor = _executor(executor, workers, plan)
-            manifest = run.go()
+            with Interrupts(run.progress.say) as run.stop:
+                run.executor = _executor(executor, workers, plan)
+                manifest = run.go()
             if recipe.keep_work == "none":
                 run.work.remove_tree("")
             return Result(storage.root, manifest, fresh=True)
@@ -113,6 +115,7 @@ class _Run:
     identity: str
     progress: Progress
     executor: Executor = None  # type: ignore[assignment]
+    stop: Interrupts = None  # type: ignore[assignment]
     receipts: list[dict[str, Receipt]] = field(default_factory=list)
     facts: dict[str, dict[str, Any]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -149,8 +152,8 @@ class _Run:
             if index == 0:
                 self._check_bad()
             index = steps[-1] + 1
-        writes = self._write()
-        ledger = self._ledger(writes)
+        writes, size = self._write()
+        ledger = self._ledger(writes, size)
         return self._finish(writes, ledger)
 
     # --- per-unit steps
@@ -182,6 +185,7 @@ class _Run:
                 )
                 if position == steps[-1]:
                     self.progress.unit(name, receipt)
+            self.stop.check()
             if outcome.failure:
                 self.log("failure", what=outcome.failure.what, kind=outcome.failure.kind, error=outcome.failure.message)
                 failures.append(outcome.failure)
@@ -193,6 +197,7 @@ class _Run:
         for index, by_unit in zip(steps, done, strict=True):
             ours = {k: r for k, r in by_unit.items() if k in ids}
             Receipts(self.work, plan.steps[index].folder).compact(by_unit)
+            self.work.remove_tree(f"{plan.steps[index].folder}/attempts")
             self.receipts.append(ours)
             self.seconds[plan.steps[index].folder] = time.time() - started
 
@@ -263,6 +268,7 @@ class _Run:
         """Runs items on the executor; failures are raised after all others are done."""
         failures = []
         for outcome in self.executor.items(function, shared, items):
+            self.stop.check()
             if isinstance(outcome, Failure):
                 self.log("failure", what=f"{what}: {outcome.what}", kind=outcome.kind, error=outcome.message)
                 failures.append(outcome)
@@ -276,25 +282,29 @@ class _Run:
 
     # --- writing
 
-    def _write(self) -> list[tuple[WriteTask, Receipt]]:
+    def _write(self) -> tuple[list[Receipt], int]:
+        """Receipts of the write tasks in order, and the shard size."""
         plan = self.plan
-        last = self.receipts[-1]
-        sizes = [last[unit.id].get("alive_bytes", 0) for unit in plan.units]
-        size = shard_size(plan, sum(sizes))
-        tasks = write_tasks(sizes, size)
+        size = shard_size(plan, sum(self._kept("alive_bytes")))
+        tasks = write_tasks(plan, self._kept("alive_bytes"), self._kept("alive"), size)
         folder = f"write-{plan.key}"
         items = {t.item: (folder, t, [self._files(u) for u in t.units], size) for t in tasks}
         done = self._tasks("write", folder, run_write, (plan, self.storage, self.work), items)
-        return [(task, done[task.item]) for task in tasks]
+        return [done[task.item] for task in tasks], size
 
-    def _ledger(self, writes: Sequence[tuple[WriteTask, Receipt]]) -> list[Receipt]:
+    def _ledger(self, writes: Sequence[Receipt], size: int) -> list[Receipt]:
         plan = self.plan
         rows = [self.receipts[0][unit.id]["rows"] for unit in plan.units]
-        folder, places = f"ledger-{plan.key}", f"write-{plan.key}"
-        tasks = ledger_tasks(plan, rows, writes)
-        items = {t.item: (folder, places, t, [self._files(u) for u in t.units]) for t in tasks}
-        done = self._tasks("ledger", folder, run_ledger, (plan, self.storage, self.work), items)
+        tasks = ledger_tasks(rows, self._kept("alive"), self._kept("alive_bytes"))
+        shards = shards_of([entry for receipt in writes for entry in receipt["data"]], size)
+        folder = f"ledger-{plan.key}"
+        items = {t.item: (folder, t, [self._files(p.unit) for p in t.places]) for t in tasks}
+        done = self._tasks("ledger", folder, run_ledger, (plan, self.storage, self.work, shards), items)
         return [done[task.item] for task in tasks]
+
+    def _kept(self, fact: str) -> list[int]:
+        """A fact of the last step's receipts, per unit."""
+        return [self.receipts[-1][unit.id][fact] for unit in self.plan.units]
 
     def _tasks(
         self, name: str, folder: str, function: Any, shared: tuple[Any, ...], items: Mapping[str, tuple[Any, ...]]
@@ -319,9 +329,9 @@ class _Run:
 
     # --- the end
 
-    def _finish(self, writes: Sequence[tuple[WriteTask, Receipt]], ledger: Sequence[Receipt]) -> dict[str, Any]:
+    def _finish(self, writes: Sequence[Receipt], ledger: Sequence[Receipt]) -> dict[str, Any]:
         plan, storage = self.plan, self.storage
-        files = [entry for _, receipt in writes for entry in receipt["data"]]
+        files = [entry for receipt in writes for entry in receipt["data"]]
         files += [entry for receipt in ledger for entry in receipt["data"]]
         files += write_quarantine(plan, storage, self.work, self.receipts, self._all_files())
         named = {entry["file"] for entry in files}

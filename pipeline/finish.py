@@ -66,18 +66,16 @@ def _entry(path: str, sink: ParquetSink) -> dict[str, Any]:
 def _quarantined(
     plan: Plan, work: Storage, receipts: Sequence[Mapping[str, Receipt]], files: Sequence[Sequence[str]]
 ) -> Iterator[pa.Table]:
-    names = ["doc_id", "source_file", "source_row", "source_hash"]
     for index, unit in enumerate(plan.units):
-        for step, by_unit in enumerate(receipts):
-            if not by_unit[unit.id].get("quarantined"):
-                continue
-            attributes = Attributes(plan, work, files[index])
-            verdict = attributes.verdicts(step)
-            bad = pc.is_valid(verdict["reason"])
-            table = attributes.read(names).filter(bad)
-            for name in ("stage", "rule", "reason"):
-                table = table.append_column(name, verdict[name].filter(bad))
-            yield table
+        steps = [step for step, by_unit in enumerate(receipts) if by_unit[unit.id].get("quarantined")]
+        if not steps:
+            continue
+        attributes = Attributes(plan, work, files[index])
+        table = attributes.read(["doc_id", "source_file", "source_row", "source_hash"])
+        verdicts = [attributes.verdicts(step) for step in steps]
+        for name in ("stage", "rule", "reason"):  # one step at most decides a row: the later ones see it dead
+            table = table.append_column(name, pc.coalesce(*(verdict[name] for verdict in verdicts)))
+        yield table.filter(pc.is_valid(table["reason"]))
 
 
 def versions() -> dict[str, str]:

@@ -1,19 +1,18 @@
 """The ledger: one row per input document, zipped from the attributes by position.
 
-Invariant: ledger rows = kept + dropped + quarantined, in identity order; a value stands only where the recipe's order
-would have measured it.
+Invariant: ledger rows = kept + dropped + quarantined, in identity order, cut into files by row number alone; a value
+stands only where the recipe's order would have measured it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from .attributes import Attributes, holders
 from .chain import edit_parts
@@ -21,6 +20,7 @@ from .parquet import Layout, ParquetSink
 from .plan import Plan
 from .receipts import Receipt, Receipts
 from .storage import Storage
+from .write import shard_of
 
 PART_ROWS = 1_000_000
 LAYOUT = Layout(
@@ -45,14 +45,33 @@ LAYOUT = Layout(
 
 
 @dataclass(frozen=True)
+class Place:
+    """A unit on the way into the ledger: its first row's number, its rows, and what was kept in front of it."""
+
+    unit: int
+    n0: int
+    rows: int
+    kept_before: int
+    bytes_before: int
+
+
+@dataclass(frozen=True)
+class Shards:
+    """The data files by shard number: name (None where no file was written) and the number of their first kept row."""
+
+    names: tuple[str | None, ...]
+    first: tuple[int, ...]
+    size: int
+
+
+@dataclass(frozen=True)
 class LedgerTask:
-    """Consecutive units of one ledger file; for each, the write task that holds it and its first row there."""
+    """One ledger file: the rows first <= n < stop, and the units that hold them."""
 
     item: str
-    units: tuple[int, ...]
-    rows: int
-    placed: tuple[tuple[str, int, int], ...]  # (file of the write task's places, first row, kept rows) per unit
-    data: tuple[tuple[str, ...], ...]  # names of the data files of that write task, per unit
+    first: int
+    stop: int
+    places: tuple[Place, ...]
 
 
 def ledger_schema(plan: Plan) -> pa.Schema:
@@ -77,25 +96,34 @@ def ledger_schema(plan: Plan) -> pa.Schema:
     return pa.schema(fields)
 
 
-def ledger_tasks(plan: Plan, unit_rows: Sequence[int], writes: Sequence[tuple[Any, Receipt]]) -> list[LedgerTask]:
-    """Consecutive units of about PART_ROWS rows. Files are cut at units, so unit size decides them, workers do not."""
-    places: dict[int, tuple[tuple[str, int, int], tuple[str, ...]]] = {}
-    for task, receipt in writes:
-        first = 0
-        names = tuple(entry["file"] for entry in receipt["data"])
-        for unit, kept in zip(task.units, receipt["units"], strict=True):
-            places[unit] = ((receipt["file"], first, kept), names)
-            first += kept
-    tasks: list[LedgerTask] = []
-    held: list[int] = []
-    total = 0
-    for unit, rows in enumerate(unit_rows):
-        held.append(unit)
-        total += rows
-        if total >= PART_ROWS or unit == len(unit_rows) - 1:
-            placed, data = zip(*(places[u] for u in held), strict=True)
-            tasks.append(LedgerTask(f"l{len(tasks):06d}", tuple(held), total, placed, data))
-            held, total = [], 0
+def shards_of(entries: Sequence[dict[str, Any]], size: int) -> Shards:
+    """From the entries of all written files, in order of their shards."""
+    count = max((entry["shard"] for entry in entries), default=-1) + 1
+    names: list[str | None] = [None] * count
+    first = [0] * count
+    rows = 0
+    for entry in entries:
+        names[entry["shard"]], first[entry["shard"]] = entry["file"], rows
+        rows += entry["rows"]
+    return Shards(tuple(names), tuple(first), size)
+
+
+def ledger_tasks(rows: Sequence[int], kept: Sequence[int], sizes: Sequence[int]) -> list[LedgerTask]:
+    """One task for every PART_ROWS rows. `rows`, `kept`, `sizes`: documents, kept documents and kept bytes per unit."""
+    places = []
+    n = kept_before = bytes_before = 0
+    for unit, count in enumerate(rows):
+        places.append(Place(unit, n, count, kept_before, bytes_before))
+        n, kept_before, bytes_before = n + count, kept_before + kept[unit], bytes_before + sizes[unit]
+    tasks, at = [], 0
+    for number in range(max(1, -(-n // PART_ROWS))):
+        first, stop = number * PART_ROWS, min(n, (number + 1) * PART_ROWS)
+        while at < len(places) and places[at].n0 + places[at].rows <= first:
+            at += 1
+        end = at
+        while end < len(places) and places[end].n0 < stop:
+            end += 1
+        tasks.append(LedgerTask(f"l{number:06d}", first, stop, tuple(places[at:end])))
     return tasks
 
 
@@ -103,8 +131,8 @@ def run_ledger(
     plan: Plan,
     output: Storage,
     work: Storage,
+    shards: Shards,
     folder: str,
-    write_folder: str,
     task: LedgerTask,
     files: Sequence[Sequence[str]],
 ) -> Receipt:
@@ -112,9 +140,12 @@ def run_ledger(
     schema = ledger_schema(plan)
     name = f"ledger/part-{task.item[1:]}.parquet"
     facts: dict[str, Any] = {"kept": 0, "dropped": 0, "quarantined": 0}
-    layout = replace(LAYOUT, bloom=("doc_id", "url"), group_rows=min(LAYOUT.group_rows, max(task.rows, 1)))
+    group_rows = min(LAYOUT.group_rows, max(task.stop - task.first, 1))
+    layout = replace(LAYOUT, bloom=("doc_id", "url"), group_rows=group_rows)
     with output.writer(name) as file, ParquetSink(file, schema, layout) as sink:
-        for table in _tables(plan, work, write_folder, task, files, schema):
+        for place, unit_files in zip(task.places, files, strict=True):
+            start, stop = max(task.first - place.n0, 0), min(task.stop - place.n0, place.rows)
+            table = _unit_ledger(plan, work, shards, place, unit_files, schema).slice(start, stop - start)
             for decision, key in (("keep", "kept"), ("drop", "dropped"), ("quarantine", "quarantined")):
                 facts[key] += pc.sum(pc.equal(table["decision"], decision)).as_py() or 0
             sink.write(table)
@@ -122,21 +153,8 @@ def run_ledger(
     return Receipts(work, folder).commit(task.item, facts)
 
 
-def _tables(
-    plan: Plan, work: Storage, write_folder: str, task: LedgerTask, files: Sequence[Sequence[str]], schema: pa.Schema
-) -> Iterator[pa.Table]:
-    for unit_files, placed, data in zip(files, task.placed, task.data, strict=True):
-        yield _unit_ledger(plan, work, write_folder, unit_files, placed, data, schema)
-
-
 def _unit_ledger(
-    plan: Plan,
-    work: Storage,
-    write_folder: str,
-    files: Sequence[str],
-    placed: tuple[str, int, int],
-    data: Sequence[str],
-    schema: pa.Schema,
+    plan: Plan, work: Storage, shards: Shards, place: Place, files: Sequence[str], schema: pa.Schema
 ) -> pa.Table:
     attributes = Attributes(plan, work, files)
     at = holders(plan, len(plan.steps))
@@ -158,24 +176,16 @@ def _unit_ledger(
     found["decision"] = pc.if_else(alive, "keep", pc.if_else(bad, "quarantine", "drop"))
     for name in ("bytes", "chars"):
         found[f"{name}_written"] = pc.if_else(alive, left[name].combine_chunks(), None)
-    found |= _places(work, write_folder, placed, data, alive)
+    found |= _where_to(shards, place, alive, left["bytes"])
     return pa.Table.from_arrays([found[f.name].cast(f.type) for f in schema], schema=schema)
 
 
-def _places(
-    work: Storage, folder: str, placed: tuple[str, int, int], data: Sequence[str], alive: pa.Array
-) -> dict[str, pa.Array]:
-    name, first, kept = placed
-    with work.open(f"{folder}/{name}") as file:
-        table = pq.ParquetFile(file).read(use_threads=False).slice(first, kept).combine_chunks()
+def _where_to(shards: Shards, place: Place, alive: pa.Array, sizes: pa.ChunkedArray) -> dict[str, pa.Array]:
     living = alive.to_numpy(zero_copy_only=False)
-    positions = np.full(len(living), -1, np.int64)
-    positions[living] = np.arange(kept)
-    take = pa.array(positions, mask=positions < 0)
-    names = pa.array(list(data), pa.string())
-    return {
-        "out_file": names.take(table["out_file"].combine_chunks().take(take))
-        if kept
-        else pa.nulls(len(living), pa.string()),
-        "out_row": table["out_row"].combine_chunks().take(take) if kept else pa.nulls(len(living), pa.int64()),
-    }
+    if not living.any():
+        return {"out_file": pa.nulls(len(living), pa.string()), "out_row": pa.nulls(len(living), pa.int64())}
+    shard = np.where(living, shard_of(living, pc.fill_null(sizes, 0).to_numpy(), place.bytes_before, shards.size), 0)
+    number = place.kept_before + np.cumsum(living) - 1
+    row = number - np.array(shards.first, np.int64)[shard]
+    names = pa.array(shards.names, pa.string())
+    return {"out_file": names.take(pa.array(shard, mask=~living)), "out_row": pa.array(row, mask=~living)}

@@ -97,7 +97,8 @@ class Lock:
 
     def _beat(self) -> None:
         while not self._stop.wait(BEAT_SECONDS):
-            self.storage.write(NAME, self._record())
+            with contextlib.suppress(SetupError, OSError):  # a full disk is told by the run itself
+                self.storage.write(NAME, self._record())
 
 
 def _started(pid: int) -> str:

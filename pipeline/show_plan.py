@@ -21,6 +21,7 @@ from .listing import Listing, list_input
 from .plan import Plan, Step, make_plan
 from .receipts import Receipts
 from .recipe import Recipe
+from .schema import RESERVED
 from .storage import storage_at
 from .terminal import plural, size, visible, wrapped
 
@@ -166,7 +167,15 @@ def _stage(bound: BoundStage, method: str) -> Iterator[str]:
 
 
 def _notes(plan: Plan) -> Iterator[str]:
-    for title, notes in (("notes", plan.graph.notes), ("differs", plan.recipe.differs)):
+    """What the graph remarks, the input columns that the listing renamed because a run has its own of that name, and
+    what the recipe says it does otherwise."""
+    taken = [name.removeprefix("input_") for name in plan.graph.input_types if name.startswith("input_")]
+    renamed = [
+        f"the input column {name} is kept as input_{name}, because every run has its own {name}"
+        for name in taken
+        if name in RESERVED
+    ]
+    for title, notes in (("notes", [*plan.graph.notes, *renamed]), ("differs", plan.recipe.differs)):
         if notes:
             yield ""
             yield f"{title}:"

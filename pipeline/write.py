@@ -1,12 +1,13 @@
 """The writing: curated shards in identity order, each document's text checked against the hash of its last version.
 
-Invariant: which document stands in which file and row follows from the committed decisions and sizes alone. A write
-task takes consecutive units until its file reaches `shard_size` and starts a further part whenever one is full.
+Invariant: which document stands in which file and row follows from the committed decisions and sizes alone, neither
+from workers nor from units: a document belongs to the shard into which its first byte of kept text falls.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,11 +18,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..stages.errors import DataError, StageError
-from .attributes import LAYOUT as ATTRIBUTE_LAYOUT
 from .attributes import Attributes, holders
 from .chain import edit_parts, hashes, last_hash, replay
 from .graph import SYSTEM_COLUMNS
-from .parquet import Layout, ParquetSink, row_bytes
+from .parquet import Layout, ParquetSink
 from .plan import Plan
 from .receipts import Receipt, Receipts
 from .run_unit import living_rows
@@ -29,15 +29,18 @@ from .storage import Storage
 
 DATA_LAYOUT = Layout(level=3, dictionary=("source_file", "lang", "source", "license", "host", "domain", "suffix"))
 PROVENANCE = ("doc_id", "source_file", "source_row", "source_hash")
-PLACE = pa.schema([("out_file", pa.int32()), ("out_row", pa.int64())])
 
 
 @dataclass(frozen=True)
 class WriteTask:
-    """One task of the writing: consecutive units, and the stem of its files' names."""
+    """Consecutive shards, first <= shard < stop, and the units that may hold their documents. `before[i]`: bytes of
+    kept text in front of units[i]."""
 
     item: str
+    first: int
+    stop: int
     units: tuple[int, ...]
+    before: tuple[int, ...]
 
 
 def shard_size(plan: Plan, chosen_bytes: int) -> int:
@@ -45,20 +48,40 @@ def shard_size(plan: Plan, chosen_bytes: int) -> int:
     return plan.recipe.write.shard_size or min(max(chosen_bytes // 64, 16_000_000), 256_000_000)
 
 
-def write_tasks(unit_bytes: Sequence[int], size: int) -> list[WriteTask]:
-    """Consecutive units until a file's worth of text is reached; units without text ride along."""
+def shard_of(alive: np.ndarray, sizes: np.ndarray, before: int, size: int) -> np.ndarray:
+    """int64 shard of each row of a unit; meaningful where `alive`. `before`: bytes of kept text in front of the unit."""
+    kept = np.where(alive, sizes, 0)
+    return (before + np.cumsum(kept) - kept) // size
+
+
+def write_tasks(plan: Plan, unit_bytes: Sequence[int], unit_rows: Sequence[int], size: int) -> list[WriteTask]:
+    """One task a shard, except that a unit which can only be read from its start (JSON Lines) is not cut.
+
+    `unit_bytes`, `unit_rows`: kept text and kept documents of every unit.
+    """
+    before = np.concatenate([[0], np.cumsum(unit_bytes)]).tolist()
+    shards = before[-1] // size + 1
+    members: list[list[int]] = [[] for _ in range(shards)]
+    joined = [False] * (shards + 1)  # shard k goes with shard k - 1
+    for unit, rows in enumerate(unit_rows):
+        if rows:
+            first, last = before[unit] // size, before[unit + 1] // size
+            for shard in range(first, last + 1):
+                members[shard].append(unit)
+                joined[shard] |= shard > first and not _splits(plan, unit)
     tasks: list[WriteTask] = []
-    held: list[int] = []
-    total = 0
-    for unit, count in enumerate(unit_bytes):
-        held.append(unit)
-        total += count
-        if total >= size:
-            tasks.append(WriteTask(f"w{len(tasks):06d}", tuple(held)))
-            held, total = [], 0
-    if held:
-        tasks.append(WriteTask(f"w{len(tasks):06d}", tuple(held)))
+    start = 0
+    for stop in range(1, shards + 1):
+        if joined[stop]:
+            continue
+        units = sorted({unit for shard in members[start:stop] for unit in shard})
+        tasks.append(WriteTask(f"w{start:06d}", start, stop, tuple(units), tuple(before[u] for u in units)))
+        start = stop
     return tasks
+
+
+def _splits(plan: Plan, unit: int) -> bool:
+    return all(plan.listing.files[segment.file].groups for segment in plan.units[unit].segments)
 
 
 def data_schema(plan: Plan) -> pa.Schema:
@@ -72,88 +95,68 @@ def data_schema(plan: Plan) -> pa.Schema:
 def run_write(
     plan: Plan, output: Storage, work: Storage, folder: str, task: WriteTask, files: Sequence[Sequence[str]], size: int
 ) -> Receipt:
-    """Writes the shards of one task and commits where each document went. Raises StageError where a text is not the
-    one that was measured, DataError where the source changed."""
-    facts: dict[str, Any] = {"data": [], "units": [], "alive": 0, "text_bytes": 0}
+    """Writes the shards of one task and commits them. Raises StageError where a text is not the one that was measured,
+    DataError where the source changed."""
+    facts: dict[str, Any] = {"data": [], "alive": 0, "text_bytes": 0}
     started, started_cpu = time.time(), time.process_time()
-
-    def places(_: ParquetSink) -> Iterator[pa.Table]:
-        with contextlib.ExitStack() as stack:
-            shards = _Shards(plan, output, task.item, size, stack)
-            for unit, unit_files in zip(task.units, files, strict=True):
-                rows = 0
-                for table in _chosen_rows(plan, work, unit, unit_files):
-                    rows += len(table)
-                    yield from shards.write(table)
-                facts["units"].append(rows)
-            shards.close()
-        facts["data"] = shards.written
-        facts["alive"] = sum(facts["units"])
-        facts["text_bytes"] = shards.text_bytes
-        facts["seconds"] = round(time.time() - started, 4)
-        facts["cpu_seconds"] = round(time.process_time() - started_cpu, 4)
-
-    return Receipts(work, folder).commit(task.item, facts, PLACE, ATTRIBUTE_LAYOUT, places)
+    with contextlib.ExitStack() as stack:
+        shards = _Shards(output, data_schema(plan), stack)
+        for unit, before, unit_files in zip(task.units, task.before, files, strict=True):
+            for table, shard in _chosen_rows(plan, work, task, unit, before, unit_files, size):
+                facts["alive"] += len(table)
+                facts["text_bytes"] += pc.sum(pc.binary_length(table["text"])).as_py()
+                cuts = [0, *(np.flatnonzero(np.diff(shard)) + 1).tolist(), len(shard)]
+                for start, stop in itertools.pairwise(cuts):
+                    shards.write(int(shard[start]), table.slice(start, stop - start))
+        shards.close()
+    facts["data"] = shards.written
+    facts["seconds"] = round(time.time() - started, 4)
+    facts["cpu_seconds"] = round(time.process_time() - started_cpu, 4)
+    return Receipts(work, folder).commit(task.item, facts)
 
 
 class _Shards:
-    """Writes rows into parts of at most `size` bytes of text (one row more where a row is larger)."""
+    """Writes rows that come in order of their shards."""
 
-    def __init__(self, plan: Plan, storage: Storage, stem: str, size: int, stack: contextlib.ExitStack) -> None:
-        self.stack = stack  # an open part is withdrawn where the task fails
-        self.storage, self.schema, self.stem, self.size = storage, data_schema(plan), stem, size
+    def __init__(self, storage: Storage, schema: pa.Schema, stack: contextlib.ExitStack) -> None:
+        self.storage, self.schema = storage, schema
+        self.stack = stack  # an open file is withdrawn where the task fails
         self.written: list[dict[str, Any]] = []
-        self.text_bytes = 0
+        self._shard, self._name = -1, ""
         self._sink: ParquetSink | None = None
-        self._rows = self._bytes = 0
 
-    def write(self, table: pa.Table) -> Iterator[pa.Table]:
-        """Adds rows; yields for each its part number and row in that part."""
-        sizes = row_bytes(table)
-        self.text_bytes += int(sizes.sum())
-        start = 0
-        while start < len(table):
-            if self._bytes >= self.size:
-                self.close()
-            if self._sink is None:
-                self._open()
-            ends = np.cumsum(sizes[start:])
-            count = (
-                int(np.searchsorted(ends, self.size - self._bytes, side="left")) + 1
-            )  # the row that fills the part stays
-            count = min(count, len(table) - start)
-            assert self._sink is not None
-            self._sink.write(table.slice(start, count))
-            part, rows = len(self.written), np.arange(self._rows, self._rows + count)
-            yield pa.table({"out_file": pa.array(np.full(count, part, np.int32)), "out_row": pa.array(rows)})
-            self._rows += count
-            self._bytes += int(ends[count - 1])
-            start += count
-
-    def _open(self) -> None:
-        name = f"data/part-{self.stem[1:]}-{len(self.written):03d}.parquet"
-        file = self.stack.enter_context(self.storage.writer(name))
-        self._sink = self.stack.enter_context(ParquetSink(file, self.schema, DATA_LAYOUT))
-        self._name = name
+    def write(self, shard: int, table: pa.Table) -> None:
+        if shard != self._shard:
+            self.close()
+        if self._sink is None:
+            self._shard, self._name = shard, f"data/part-{shard:06d}.parquet"
+            file = self.stack.enter_context(self.storage.writer(self._name))
+            self._sink = self.stack.enter_context(ParquetSink(file, self.schema, DATA_LAYOUT))
+        self._sink.write(table)
 
     def close(self) -> None:
         if self._sink is not None:
             self.stack.close()
-            self.written.append(
-                {"file": self._name, "rows": self._sink.rows, "bytes": self._sink.bytes, "hash": self._sink.hash}
-            )
-        self._sink, self._rows, self._bytes = None, 0, 0
+            sink, entry = self._sink, {"file": self._name, "shard": self._shard}
+            self.written.append(entry | {"rows": sink.rows, "bytes": sink.bytes, "hash": sink.hash})
+        self._sink = None
 
 
-def _chosen_rows(plan: Plan, work: Storage, unit: int, files: Sequence[str]) -> Iterator[pa.Table]:
-    """The kept rows of a unit with the columns of the shards, their text replayed and checked."""
+def _chosen_rows(
+    plan: Plan, work: Storage, task: WriteTask, unit: int, before: int, files: Sequence[str], size: int
+) -> Iterator[tuple[pa.Table, np.ndarray]]:
+    """The rows of a unit that belong to the task's shards, with the columns of the shards, their text replayed and
+    checked; and the shard of each."""
     edits = [bound for _, bound in edit_parts(plan, len(plan.steps))]
     at = holders(plan, len(plan.steps))
     wanted = {column for column, _ in plan.graph.data_columns if column in at}
-    needs = {"alive", "source_hash", *PROVENANCE, "url", "date", *wanted, *(f"{e.name}_hash" for e in edits)}
+    needs = {"alive", "bytes", "source_hash", *PROVENANCE, "url", "date", *wanted, *(f"{e.name}_hash" for e in edits)}
     needs |= {name for e in edits for name in e.needs if name in at}
-    attributes = Attributes(plan, work, files)
-    left = attributes.read(sorted(needs))
+    left = Attributes(plan, work, files).read(sorted(needs))
+    alive = left["alive"].to_numpy()
+    shard = shard_of(alive, pc.fill_null(left["bytes"], 0).to_numpy(), before, size)
+    mine = alive & (shard >= task.first) & (shard < task.stop)
+    left = left.set_column(left.schema.get_field_index("alive"), "alive", pa.array(mine))
     from_source = [c for c, _ in plan.graph.data_columns if c not in at]
     source_names = [plan.graph.input_names[c] for c in from_source]
     schema = data_schema(plan)
@@ -171,7 +174,8 @@ def _chosen_rows(plan: Plan, work: Storage, unit: int, files: Sequence[str]) -> 
         named = {name: columns[column] for column, name in plan.graph.data_columns}
         named |= {name: columns[name] for name in PROVENANCE}
         named["text"] = text
-        yield pa.table({f.name: named[f.name] for f in schema}).cast(schema)
+        chosen = shard[rows.start : rows.stop][mine[rows.start : rows.stop]]
+        yield pa.table({f.name: named[f.name] for f in schema}).cast(schema), chosen
 
 
 def _check(plan: Plan, text: pa.Array, part: pa.Table, edits: Sequence[Any]) -> None:
