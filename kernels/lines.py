@@ -128,7 +128,7 @@ def plain_paragraphs(data, start, end, cuts, n_cuts, table, out, scratch, now):
     paragraphs = repeats = repeat_chars = np.int64(0)
     s = first
     k = 0
-    while s <= last:
+    while s <= last and start < end:
         e, following = last, last + 1
         while k < n_cuts:
             at = start + cuts[k]

@@ -66,6 +66,7 @@ class BoundStage:
     place: str  # 'recipe.yaml:12 (name)' for messages
     added: tuple[Added, ...] = ()
     needs: tuple[str, ...] = ()  # full names, where's columns among them
+    sole: bool = False  # adds one column by nature, which takes the stage's name
     earlier: tuple[str, ...] = ()  # identity of every output in `against`
 
     @property
@@ -152,7 +153,7 @@ def _instantiate(recipe: Recipe, entry: StageEntry, name: str) -> BoundStage:
     try:
         stage = cls(config, name=name, seed=recipe.seed)
         earlier = tuple(output_identity(output) for output in getattr(config, "against", ()))
-        return BoundStage(entry, stage, name, place, earlier=earlier)
+        return BoundStage(entry, stage, name, place, sole=len(stage.adds) == 1, earlier=earlier)
     except RecipeError as error:
         raise RecipeError(f"{place}: {error}") from None
 
@@ -203,7 +204,7 @@ def _added(bound: BoundStage) -> tuple[Added, ...]:
     name = bound.entry.name
     if name is None:
         return tuple(Added(c.name, c) for c in columns)
-    if len(columns) == 1:
+    if bound.sole:
         return (Added(name, columns[0]),)
     return tuple(Added(f"{name}_{c.name}", c) for c in columns)
 

@@ -3,7 +3,7 @@
 Invariant: every disagreement is counted in exactly one class: a verdict by the rule behind it, a word by the shape of
 the text it is cut from. docs/agreement.md holds the tables that this prints.
 
-    python tests/bench/agreement.py verdicts.parquet [--examples 2]
+    python tests/bench/agreement.py verdicts.parquet [--examples 20]
 
 verdicts.parquet comes from datatrove_verdicts.py, which runs in datatrove's own environment.
 """
@@ -62,19 +62,19 @@ QUANTITIES = {
     "gopher_repetition.dup_10gram": Quantity("dup_10_gram", _most(0.10), True),
     "gopher_quality.words": Quantity("n_plain", lambda v: (v >= 50) & (v <= 100_000), True),
     "gopher_quality.mean_word_length": Quantity("mean_length", lambda v: ~((v < 3) | (v > 10)), True),
-    "gopher_quality.hashes": Quantity("hash_ratio", _most(0.1), True),
-    "gopher_quality.ellipses": Quantity("ellipsis_ratio", _most(0.1), True),
-    "gopher_quality.bullet_lines": Quantity("bullet_lines", _most(0.9)),
-    "gopher_quality.ellipsis_lines": Quantity("ellipsis_lines", _most(0.3)),
-    "gopher_quality.alpha_words": Quantity("alpha_words", _least(0.8), True),
+    "gopher_quality.hash_ratio": Quantity("hash_ratio", _most(0.1), True),
+    "gopher_quality.ellipsis_ratio": Quantity("ellipsis_ratio", _most(0.1), True),
+    "gopher_quality.bullet_line_frac": Quantity("bullet_lines", _most(0.9)),
+    "gopher_quality.ellipsis_line_frac": Quantity("ellipsis_lines", _most(0.3)),
+    "gopher_quality.alpha_word_frac": Quantity("alpha_words", _least(0.8), True),
     "gopher_quality.stop_words": Quantity("stop_words", _least(2), True),
     "c4.sentences": Quantity("c4_sentences", _least(5), True),
     "c4.curly_bracket": Quantity("c4_curly", lambda v: v == 0),
     "c4.lorem_ipsum": Quantity("c4_lorem", lambda v: v == 0),
-    "fineweb.line_punct": Quantity("line_punct_ratio", _least(0.12)),
-    "fineweb.short_lines": Quantity("short_line_ratio", _most(0.67)),
-    "fineweb.dup_line_chars": Quantity("char_dup_ratio", _most(0.01)),
-    "fineweb.new_lines": Quantity("list_ratio", _most(0.3), True),
+    "fineweb.line_punct_ratio": Quantity("line_punct_ratio", _least(0.12)),
+    "fineweb.short_line_ratio": Quantity("short_line_ratio", _most(0.67)),
+    "fineweb.char_dup_ratio": Quantity("char_dup_ratio", _most(0.01)),
+    "fineweb.list_ratio": Quantity("list_ratio", _most(0.3), True),
 }
 
 # Chunks (runs without white space) in which words are cut differently, by shape: the first that matches.
@@ -84,14 +84,19 @@ _BARE = (
     r"|(ca|could|do|does|did|had|may|might|must|need|ought|sha|should|wo|would|ai|are|is|was|were|have|has|dare)nt(ve)?"
     r"|(could|might|must|should|would|not)ve|gonna|gotta|yall"
 )
+# Letters that Tamis takes one by one (see kernels/unicode_classes.py): Thai to Khmer, Kana, Han and others.
+_ALONE = re.compile(
+    "[\u0e01-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
+)
 CLASSES = {
-    "emoticon or its characters, `:)` `):` `8)` `:*`": re.compile(_FACES),
-    "contraction without apostrophe, `dont` `Im` `id` `gonna`": re.compile(rf"(^|\W)({_BARE})(\W|$)", re.I),
+    "script without spaces: Tamis takes each letter for a word, spaCy's English tokenizer the run": _ALONE,
+    "emoticon or characters that make one, `:)` `):` `8)` `:*`": re.compile(_FACES),
+    "contraction without apostrophe, `dont` `Im` `id` `gonna`": re.compile(rf"(^|\W|_)({_BARE})(\W|_|$)", re.I),
     "`and/or`, `w/o`": re.compile(r"\b(and/or|w/o)\b"),
     "hour with am or pm, `10am`": re.compile(r"\d[ap]\.?m\b"),
-    "full stop after one letter or an abbreviation inside a chunk, `$a.Count`": re.compile(r"[A-Za-z]\."),
+    "name of a currency, `US$7` `$C$`": re.compile(r"(US|C|A)\$"),
     "apostrophe, `'re` `'em` `12''`": re.compile(r"['’‘]"),
-    "unit after a number": re.compile(r"\d\w"),
+    "one letter or an abbreviation and a full stop inside a chunk, `$a.Count`": re.compile(r"[A-Za-z]\."),
     "repeated `…`": re.compile("……"),
     "other": re.compile(""),
 }
@@ -142,9 +147,9 @@ def punct_cuts(texts: pa.Table) -> list[list[str]]:
     from tamis.kernels.unicode_classes import classes
 
     data, offsets = text_buffers(texts["text"])
-    longest = int(np.diff(offsets).max()) + 2
+    longest = int(np.diff(offsets).max()) + 3
     words, ends, out = np.zeros(longest, np.uint64), np.zeros(longest, np.int64), np.zeros(16, np.int64)
-    scratch = tuple(np.zeros(longest, np.int32) for _ in range(5))
+    scratch = tuple(np.zeros(longest, kind) for kind in (np.uint32, np.uint32, np.int64, np.int64))
     found = []
     for i, text in enumerate(texts["text"].to_pylist()):
         n = punct_words(data, offsets[i], offsets[i + 1], classes(), words, ends, scratch, out)
@@ -153,29 +158,22 @@ def punct_cuts(texts: pa.Table) -> list[list[str]]:
     return found
 
 
-def word_classes(texts: pa.Table) -> tuple[Counter[str], dict[str, Counter[str]], int, int]:
-    """(chunks that are cut differently per class, the chunks of each class, all chunks, documents cut the same)."""
-    counts: Counter[str] = Counter()
-    examples: dict[str, Counter[str]] = defaultdict(Counter)
-    chunks = same = 0
+def differences(texts: pa.Table) -> list[list[tuple[str, str]]]:
+    """Per document the chunks (runs without white space) in which words are cut differently, each with its class."""
+    found = []
     for text, theirs, ours in zip(texts["text"].to_pylist(), texts["words"].to_pylist(), punct_cuts(texts)):
-        pieces = text.split()
-        chunks += len(pieces)
-        if theirs == ours:
-            same += 1
-            continue
         cuts = [set(np.cumsum([len(word) for word in words]).tolist()) for words in (theirs, ours)]
-        differ = sorted(cuts[0] ^ cuts[1])
-        end = place = 0
-        for chunk in pieces:
-            start, end = end, end + len(chunk)
-            if place < len(differ) and differ[place] < end:
-                name = next(name for name, shape in CLASSES.items() if shape.search(chunk))
-                counts[name] += 1
-                examples[name][chunk] += 1
-                while place < len(differ) and start < differ[place] < end:
-                    place += 1
-    return counts, examples, chunks, same
+        differ = sorted(cuts[0] ^ cuts[1], reverse=True)
+        chunks: list[tuple[str, str]] = []
+        end = 0
+        for chunk in text.split() if differ else ():
+            end += len(chunk)
+            if differ and differ[-1] < end:
+                chunks.append((next(name for name, shape in CLASSES.items() if shape.search(chunk)), chunk))
+                while differ and differ[-1] < end:
+                    differ.pop()
+        found.append(chunks)
+    return found
 
 
 def rule_outcomes(texts: pa.Table, preset: str) -> dict[str, np.ndarray]:
@@ -218,7 +216,7 @@ def compare(texts: pa.Table) -> dict[str, Any]:
     return found
 
 
-def report(texts: pa.Table, examples: int = 2) -> str:
+def report(texts: pa.Table, examples: int = 20) -> str:
     """The tables of docs/agreement.md."""
     found = compare(texts)
     lines = [
@@ -235,25 +233,41 @@ def report(texts: pa.Table, examples: int = 2) -> str:
         words = "yes" if row["words"] else ""
         lines.append(f"| {name} | {words} | {row['equal']:.2%} | {row['datatrove fails']} | {row['Tamis fails']} |")
     lines.append(f"| c4_lines: same text left | | {found['c4_text_equal']:.2%} | | |")
-    lines += ["", "| filter | rules that differ | documents | examples (id, datatrove's reason) |", "|---|---|--:|---|"]
+    apart = differences(texts)
+    lines += ["", "| filter | rules that differ | documents | of which words differ by |", "|---|---|--:|---|"]
     for (preset, names), rows in sorted(found["flips"].items(), key=lambda item: -len(item[1])):
-        shown = ", ".join(
-            f"{texts['id'][i]} ({texts[f'{preset}_reason'][i].as_py() or 'kept'})" for i in rows[:examples]
-        )
-        lines.append(f"| {preset} | {names} | {len(rows)} | {shown} |")
-    counts, chunks_of, chunks, same = word_classes(texts)
-    lines += ["", f"{chunks:,} chunks; all words equal in {same / found['docs']:.1%} of the documents", ""]
+        causes = Counter(name for i in rows for name in {name for name, _ in apart[i]})
+        why = "; ".join(f"{name} ({count})" for name, count in causes.most_common())
+        lines.append(f"| {preset} | {names} | {len(rows)} | {why} |")
+    lines += ["", "| document | filter | datatrove | Tamis | chunks cut differently |", "|---|---|---|---|---|"]
+    for (preset, _), rows in found["flips"].items():
+        for i in rows[:examples]:
+            reason = texts[f"{preset}_reason"][i].as_py()
+            shown = ", ".join(f"`{chunk[:30]}`" for _, chunk in apart[i][:4])
+            lines.append(
+                f"| {texts['id'][i]} | {preset} | {reason or 'keeps'} | {'drops' if not reason else 'keeps'} | {shown} |"
+            )
+    chunks = sum(len(text.split()) for text in texts["text"].to_pylist())
+    counts, often = Counter(name for one in apart for name, _ in one), defaultdict(Counter)
+    for name, chunk in (pair for one in apart for pair in one):
+        often[name][chunk] += 1
+    same = sum(not one for one in apart) / len(apart)
+    lines += [
+        "",
+        f"{chunks:,} chunks, {sum(counts.values()):,} cut differently; all words equal in {same:.1%} of the documents",
+        "",
+    ]
     lines += ["| chunks cut differently | occurrences | most frequent |", "|---|--:|---|"]
     for name, count in counts.most_common():
-        often = ", ".join(f"`{chunk[:40]}` {n}" for chunk, n in chunks_of[name].most_common(examples + 1))
-        lines.append(f"| {name} | {count:,} ({count / chunks:.4%}) | {often} |")
+        shown = ", ".join(f"`{chunk[:30]}` {n}" for chunk, n in often[name].most_common(3))
+        lines.append(f"| {name} | {count:,} | {shown} |")
     return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("verdicts", help="Parquet file written by datatrove_verdicts.py")
-    parser.add_argument("--examples", type=int, default=2)
+    parser.add_argument("--examples", type=int, default=20, help="documents listed per class of verdicts")
     options = parser.parse_args()
     print(report(pq.read_table(options.verdicts), options.examples))
 

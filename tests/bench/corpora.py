@@ -10,9 +10,6 @@ import glob
 import hashlib
 import itertools
 import shutil
-import subprocess
-import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from processes import HERE, BenchError, work
+from processes import HERE, work
 from ruamel.yaml import YAML
 
 ROOT = HERE.parents[1]
@@ -115,9 +112,10 @@ class Bench:
             folder = self.scratch / "repeated" / f"copy-{number:02d}"
             folder.mkdir(parents=True)
             for path in self.files:
-                with pq.ParquetFile(path) as source, pq.ParquetWriter(
-                    folder / Path(path).name, source.schema_arrow, compression="zstd"
-                ) as sink:
+                with (
+                    pq.ParquetFile(path) as source,
+                    pq.ParquetWriter(folder / Path(path).name, source.schema_arrow, compression="zstd") as sink,
+                ):
                     for group in range(source.num_row_groups):
                         sink.write_table(_renamed(source.read_row_group(group), f"#{number:02d}"))
         return f"{self.scratch}/repeated/*/*.parquet"
@@ -125,7 +123,7 @@ class Bench:
     @functools.cached_property
     def many_files(self) -> str:
         """Glob of `files` small files: the first rows of the corpus, dealt out."""
-        table = next(self._tables())
+        table = pq.read_table(self.files[0])
         folder = self.scratch / "many"
         folder.mkdir()
         each = max(1, len(table) // self.sizes.files)
@@ -141,8 +139,8 @@ class Bench:
         most = self.sizes.ledger_rows
         each = max(1, most // 10)
         lines, done = pa.array([], pa.string()), 0
-        for texts in itertools.cycle(self._lines):
-            lines = pa.concat_arrays([lines, texts()])
+        for path in itertools.cycle(self.files):
+            lines = pa.concat_arrays([lines, _lines(path)])
             while len(lines) >= each and done < most:
                 ids = [f"line-{number:07d}" for number in range(done, done + each)]
                 urls = [f"https://example.org/{one}" for one in ids]
@@ -150,24 +148,16 @@ class Bench:
                 pq.write_table(rows, folder / f"{done:07d}.parquet", compression="zstd")
                 lines, done = lines.slice(each), done + each
             if done >= most:
-                return f"{folder}/*.parquet"
-        raise BenchError("the corpus has no line of text")
-
-    @property
-    def _lines(self) -> Iterator[Any]:
-        for path in self.files:
-            yield functools.partial(_lines_of, path)
-
-    def _tables(self) -> Iterator[pa.Table]:
-        for path in self.files:
-            yield pq.read_table(path)
+                break
+        return f"{folder}/*.parquet"
 
     def forget(self, folder: str | Path) -> None:
         """Removes something that was made below scratch."""
         shutil.rmtree(self.scratch / folder)
 
 
-def _lines_of(path: str) -> pa.Array:
+def _lines(path: str) -> pa.Array:
+    """Lines of a file's texts that are not empty."""
     lines = pc.list_flatten(pc.split_pattern(pq.read_table(path, columns=["text"])["text"], "\n")).combine_chunks()
     return lines.cast(pa.string()).filter(pc.greater(pc.binary_length(lines), 0))
 
@@ -178,13 +168,3 @@ def _renamed(table: pa.Table, suffix: str) -> pa.Table:
             at = table.schema.get_field_index(name)
             table = table.set_column(at, name, pc.binary_join_element_wise(table[name], suffix, ""))
     return table
-
-
-def tamis(*arguments: str | Path) -> tuple[subprocess.CompletedProcess[str], float]:
-    """The command line in a process of its own, and its wall seconds, start-up included."""
-    import time
-
-    started = time.perf_counter()
-    command = [sys.executable, "-m", "tamis.pipeline.cli", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done, time.perf_counter() - started

@@ -31,26 +31,30 @@ CRAWL = "CodeCreator/WebOrganizer"  # the one source of the development corpus t
 FILTERS = ("gopher_repetition", "gopher_quality", "c4", "fineweb")
 
 
-def select(pattern: str, docs: int = 5000, max_bytes: int = 200_000) -> pa.Table:
+def select(pattern: str, docs: int = 5000, max_bytes: int = 200_000, skip: int = 0) -> pa.Table:
     """`docs` English documents (id, source, text) of the corpus at `pattern`, the same ones in every environment.
 
     Three fifths come from the crawl source; the rest is spread over the other sources as evenly as their sizes allow
     (one document of each in turn), so manuals, code, short items, laws and books all occur. Within a source the order
-    is by the SHA-1 of the id. Documents over `max_bytes` are left out to bound the oracle's time.
+    is by the SHA-1 of the id. Documents over `max_bytes` are left out to bound the oracle's time. `skip`: the documents
+    that come after the first so many in that order, for a sample that no rule was fitted on.
     """
     columns = ["id", "source", "lang", "text"]
     table = pa.concat_tables([pq.read_table(name, columns=columns) for name in sorted(glob.glob(pattern))])
     lang, source, ids, text = (table[name].to_pylist() for name in ("lang", "source", "id", "text"))
     english = [i for i in range(len(ids)) if lang[i] == "en" and text[i] and len(text[i].encode()) <= max_bytes]
     english.sort(key=lambda i: hashlib.sha1(ids[i].encode()).digest())
-    crawl = [i for i in english if source[i] == CRAWL][: docs * 3 // 5]
+    crawl = [i for i in english if source[i] == CRAWL]
     rank: Counter[str] = Counter()
     others = []
     for i in english:
         if source[i] != CRAWL:
             rank[source[i]] += 1
             others.append((rank[source[i]], source[i], i))
-    chosen = sorted(crawl + [i for _, _, i in sorted(others)[: docs - len(crawl)]])
+    first, share = skip * 3 // 5, docs * 3 // 5
+    crawl = crawl[first : first + share]
+    rest = [i for _, _, i in sorted(others)[skip - first : skip - first + docs - len(crawl)]]
+    chosen = sorted(crawl + rest)
     return table.select(["id", "source", "text"]).take(chosen).combine_chunks()
 
 
@@ -210,9 +214,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--input", required=True, help="glob of Parquet files with columns id, source, lang, text")
     parser.add_argument("--output", help="Parquet file of verdicts")
     parser.add_argument("--docs", type=int, default=5000)
+    parser.add_argument("--skip", type=int, default=0, help="leave out the first so many documents of the selection")
     parser.add_argument("--time-only", action="store_true", help="only the CPU seconds of the recipe, as JSON")
     options = parser.parse_args(argv)
-    table = select(options.input, options.docs)
+    table = select(options.input, options.docs, skip=options.skip)
     if options.time_only:
         print(json.dumps(recipe_seconds(table)))
         return

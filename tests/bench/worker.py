@@ -78,7 +78,12 @@ def stages(files: list[str], recipe: dict[str, Any], kept: str, repeats: int = 1
 
     runs = [timed(work) for _ in range(repeats)]
     median = sorted(seconds["cpu_seconds"] for _, seconds in runs)[repeats // 2]
-    return {**runs[-1][1], "cpu_seconds": median, "all": [s["cpu_seconds"] for _, s in runs], "documents": runs[-1][0][0]}
+    return {
+        **runs[-1][1],
+        "cpu_seconds": median,
+        "all": [s["cpu_seconds"] for _, s in runs],
+        "documents": runs[-1][0][0],
+    }
 
 
 def _groups(files: list[str]) -> Iterator[pa.Table]:
@@ -101,7 +106,11 @@ def _chain(plan: Plan, rows: pa.Table) -> list[str]:
 
 
 def run(
-    recipe: dict[str, Any], sample: str, executor: Any = "inline", workers: int | None = None, scratch: str | None = None
+    recipe: dict[str, Any],
+    sample: str,
+    executor: Any = "inline",
+    workers: int | None = None,
+    scratch: str | None = None,
 ) -> dict[str, Any]:
     """A whole run. Before the clock starts the same stages have run on a few rows of the Parquet file `sample`."""
     with tempfile.TemporaryDirectory(dir=scratch) as folder:

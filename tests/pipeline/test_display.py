@@ -145,6 +145,7 @@ def test_more_steps_than_a_terminal_has_lines_show_the_last_ones(monkeypatch: py
         display.end(f"step{step:02}")
     display.close()
     assert "step29" in file.getvalue()[-2000:]
+    assert "step00" not in file.getvalue()[-2000:]
 
 
 def test_a_whole_run_is_shown_in_plain_lines(tmp_path: Path) -> None:
