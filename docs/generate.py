@@ -28,18 +28,18 @@ NAMED = {
 
 
 def purpose(path: Path) -> str:
-    """First line of a docstring, first comment or first heading of a file; ValueError where it has none."""
+    """First line of a docstring, first comment or first heading of a file; '' where it has none."""
     name = path.relative_to(ROOT).as_posix()
     if name in NAMED:
         return NAMED[name]
     text = path.read_text("utf-8")
     if path.suffix == ".py":
         found = (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0]
+        if not found and path.name.startswith("test_"):  # tests mirror the tree
+            found = f"tests of {name.removeprefix('tests/').replace('test_', '')}"
     else:
         line = next((line for line in text.splitlines() if re.match(r"#+ ", line)), "")
         found = line.lstrip("# ")
-    if not found:
-        raise ValueError(f"{name}: begins with no line that says what it is for (or name it in docs/generate.py)")
     found = found.rstrip(".")
     if len(found) <= WIDTH:
         return found
@@ -55,7 +55,10 @@ def files() -> list[str]:
 
 
 def tree(names: list[str]) -> str:
-    """The annotated tree as a code block: folders before the files of the top."""
+    """The annotated tree as a code block: folders before the files of the top. ValueError names files without a purpose."""
+    silent = [name for name in names if (ROOT / name).stat().st_size and not purpose(ROOT / name)]
+    if silent:
+        raise ValueError(f"the first line does not say what it is for (or name it in docs/generate.py): {silent}")
     lines, shown = [], ()
     for name in sorted(names, key=lambda n: ("/" not in n, n.split("/"))):
         *folders, file = name.split("/")

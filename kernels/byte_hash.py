@@ -6,6 +6,8 @@ Invariant: equal bytes give equal hashes wherever they lie in a buffer; unequal 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numba as nb
 import numpy as np
 from llvmlite import ir
@@ -22,11 +24,10 @@ _LETTER_CEILING = np.uint64(0x0505050505050505)  # 0x7F - ord("z")
 _CASE = np.uint64(0x2020202020202020)
 
 
-@intrinsic
-def load64(typingctx, data, index):  # type: ignore[no-untyped-def]
+def _load64(typingctx, data, index):
     """The eight bytes data[index:index + 8] as one uint64, unaligned and without a bounds check."""
 
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, signature, args):
         array = context.make_array(signature.args[0])(context, builder, args[0])
         place = cgutils.gep_inbounds(builder, array.data, args[1])
         loaded = builder.load(builder.bitcast(place, ir.IntType(64).as_pointer()))
@@ -36,14 +37,19 @@ def load64(typingctx, data, index):  # type: ignore[no-untyped-def]
     return nb.uint64(data, nb.int64), codegen
 
 
-@intrinsic
-def _trailing_zeros(typingctx, value):  # type: ignore[no-untyped-def]
+load64: Any = intrinsic(_load64)
+
+
+def _zeros_below(typingctx, value):
     """Zero bits below the lowest one of a uint64; 64 for 0."""
 
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, signature, args):
         return builder.cttz(args[0], ir.Constant(ir.IntType(1), 0))
 
     return nb.int64(nb.uint64), codegen
+
+
+_trailing_zeros: Any = intrinsic(_zeros_below)
 
 
 @nb.njit(forceinline=True)

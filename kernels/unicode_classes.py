@@ -34,7 +34,9 @@ INSIDE = 1 << 17  # may split a chunk in its middle
 WORD_BREAK = 24  # the four bits from here up: the UAX #29 class
 
 # UAX #29 classes; those of no consequence for words that begin with a letter or digit are OTHER
-OTHER, LETTER, HEBREW, NUMERIC, KATAKANA, EXTEND, JOIN, MID_LETTER, MID_NUM, MID_BOTH, APOSTROPHE, QUOTE, NEWLINE = range(13)
+OTHER, LETTER, HEBREW, NUMERIC, KATAKANA, EXTEND, JOIN, MID_LETTER, MID_NUM, MID_BOTH, APOSTROPHE, QUOTE, NEWLINE = (
+    range(13)
+)
 
 # Scripts without spaces (Thai, Lao, Myanmar, Khmer, Tai, Hiragana, Han, Ahom, Tangut, Nushu ...): letters that UAX #29
 # leaves to a dictionary or breaks around. Katakana are ALONE too, but UAX #29 joins them.

@@ -1,13 +1,14 @@
 """Attributes: the columns that a step wrote for one unit, row-aligned with the unit's source rows.
 
-Invariant: every attribute file of a unit has the same rows in the same order, so files are joined by position. A file
-is found through its receipt alone; `Files` carries the names from step to step.
+Invariant: every attribute file of a unit has the same rows in the same order, in row groups of the same sizes, so files
+are joined by position, whole or one row group at a time. A file is found through its receipt alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -67,26 +68,52 @@ class Attributes:
     def __init__(self, plan: Plan, storage: Storage, files: Sequence[str]) -> None:
         self.plan, self.storage, self.files = plan, storage, files
 
-    def read(self, columns: Sequence[str]) -> pa.Table:
-        """The latest values of the columns over all the steps whose files are given, one row per source row."""
+    def group_rows(self) -> list[int]:
+        """Rows of each row group."""
+        with self.storage.open(f"{self.plan.steps[0].folder}/{self.files[0]}") as file:
+            meta = pq.ParquetFile(file).metadata
+            return [meta.row_group(group).num_rows for group in range(meta.num_row_groups)]
+
+    def read(self, columns: Sequence[str], group: int | None = None) -> pa.Table:
+        """The latest values of the columns over all the steps whose files are given, one row per source row of the
+        unit, or of one row group."""
         at = holders(self.plan, len(self.files))
         by_step: dict[int, list[str]] = {}
         for name in columns:
             by_step.setdefault(at[name], []).append(name)
         found: dict[str, pa.ChunkedArray] = {}
         for index, names in by_step.items():
-            table = self._open(self.plan.steps[index], self.files[index], names)
+            table = self._open(self.plan.steps[index], self.files[index], names, group)
             found.update({name: table[name] for name in names})
         return pa.table({name: found[name] for name in columns})
 
-    def verdicts(self, index: int) -> pa.Table:
+    def verdicts(self, index: int, group: int | None = None) -> pa.Table:
         """The verdict columns of one step."""
-        return self._open(self.plan.steps[index], self.files[index], [name for name, _ in VERDICT])
+        return self._open(self.plan.steps[index], self.files[index], [name for name, _ in VERDICT], group)
 
-    def _open(self, step: Step, name: str, columns: Sequence[str]) -> pa.Table:
+    def _open(self, step: Step, name: str, columns: Sequence[str], group: int | None) -> pa.Table:
         with self.storage.open(f"{step.folder}/{name}") as file:
-            return (
-                pq.ParquetFile(file, page_checksum_verification=True)
-                .read(columns=list(columns), use_threads=False)
-                .combine_chunks()
-            )
+            parquet = pq.ParquetFile(file, page_checksum_verification=True)
+            if group is None:
+                table = parquet.read(columns=list(columns), use_threads=False)
+            else:
+                table = parquet.read_row_group(group, columns=list(columns), use_threads=False)
+            return table.combine_chunks()
+
+
+class Window:
+    """Columns of a unit that are read as one moves through its rows: holds the row groups of the last `slice` only."""
+
+    def __init__(self, attributes: Attributes, columns: Sequence[str]) -> None:
+        self.attributes, self.columns = attributes, columns
+        self._ends = np.cumsum(attributes.group_rows())
+        self._held: dict[int, pa.Table] = {}
+
+    def slice(self, start: int, length: int) -> pa.Table:
+        """`length` rows, at least one, from row `start` of the unit."""
+        first, last = np.searchsorted(self._ends, [start, start + length - 1], side="right").tolist()
+        held, self._held = self._held, {}
+        for group in range(first, last + 1):
+            self._held[group] = held.pop(group, None) or self.attributes.read(self.columns, group)
+        offset = start - (int(self._ends[first - 1]) if first else 0)
+        return pa.concat_tables(self._held.values()).slice(offset, length)

@@ -94,12 +94,17 @@ def run(
     """
     from .display import Display
     from .driver import run as run_recipe
+    from .output import Output
     from .recipe import load_recipe
+    from .silence import silences
     from .story import summary
 
     loaded = load_recipe(recipe, settings=settings, input=inputs, output=output)
     result = run_recipe(loaded, executor=executor, workers=workers, progress=Display())  # type: ignore[arg-type]
     click.echo(summary(result), nl=False)
+    if loaded.strict and silences(Output(result.output)):
+        click.echo("tamis: strict: the list of what is silent or suspicious is not empty", err=True)
+        sys.exit(1)
 
 
 @main.command()

@@ -16,18 +16,18 @@ from ..stages.errors import DataError, RecipeError, StageError
 from .earlier import absolute, matching_stage, open_run
 from .events import EventLog
 from .executors.base import Executor, Failure, UnitWork
-from .finish import describe_columns, describe_rules, finish, versions, write_quarantine
+from .finish import finish, write_quarantine
 from .finished import read_manifest
 from .interrupt import Interrupts
 from .ledger import ledger_tasks, run_ledger, shards_of
 from .listing import list_input
 from .lock import Lock
-from .plan import Plan, Step, make_plan, unit_first_rows
+from .manifest import build_manifest
+from .plan import Plan, make_plan, unit_first_rows
 from .progress import Progress
 from .receipts import Receipt, Receipts, encode, run_identity
 from .recipe import Recipe
 from .resolve import Inputs, ResolveContext, ResolveRuns, run_item
-from .run_unit import merge_counts
 from .storage import Storage, storage_at
 from .write import run_write, shard_size, write_tasks
 
@@ -340,75 +340,11 @@ class _Run:
             for path in storage.list(folder):
                 if path not in named:
                     storage.remove(path)
-        manifest = self._manifest(files, ledger)
+        manifest = build_manifest(plan, self.receipts, ledger, files, self.facts, self.seconds)
+        manifest |= {"run": self.identity, "seconds": round(time.time() - self.started, 3)}
         finish(storage, manifest, files)
         self.log("finished", **manifest["counts"])
         return manifest
-
-    def _manifest(self, files: Sequence[Mapping[str, Any]], ledger: Sequence[Receipt]) -> dict[str, Any]:
-        plan = self.plan
-        first = self.receipts[0]
-        counts = {key: sum(r[key] for r in ledger) for key in ("kept", "dropped", "quarantined")}
-        rows = sum(r["rows"] for r in first.values())
-        if sum(counts.values()) != rows:
-            raise StageError(f"the ledger does not add up: {counts} of {rows} rows; this is a bug in Tamis")
-        lost = [entry["file"] for r in first.values() for entry in r["lost"]]
-        digests: dict[str, int] = {}
-        for receipt in first.values():
-            for name, part in receipt.get("digests", {}).items():
-                digests[name] = (digests.get(name, 0) + int(part, 16)) % 2**64
-        return {
-            "format": 1,
-            "name": plan.recipe.name,
-            "run": self.identity,
-            "plan": plan.key,
-            "recipe": plan.recipe.resolved(),
-            "versions": versions(),
-            "counts": {
-                "rows": rows,
-                **counts,
-                "bytes_read": sum(r["read_bytes"] for r in first.values()),
-                "bytes_written": sum(r.get("alive_bytes", 0) for r in self.receipts[-1].values()),
-                "files": len(plan.listing.files),
-                "files_lost": len(set(lost)),
-                "bytes_lost": sum(entry["bytes"] for r in first.values() for entry in r["lost"]),
-            },
-            "stages": self._stages(),
-            "facts": self.facts,
-            "columns": describe_columns(plan),
-            "rules": describe_rules(plan),
-            "steps": [
-                {"folder": s.folder, "kind": s.kind, "seconds": round(self.seconds.get(s.folder, 0.0), 3)}
-                for s in plan.steps
-            ],
-            "seconds": round(time.time() - self.started, 3),
-            "input": [
-                {"name": f.name, "size": f.size, "version": f.version, "note": f.note or f.error}
-                | ({"digest": f"{digests[f.name]:016x}"} if f.name in digests else {})
-                for f in plan.listing.files
-            ],
-            "files": len(files) + 2,
-        }
-
-    def _stages(self) -> list[dict[str, Any]]:
-        """The funnel: per stage what came in and out, by which rules, in how many seconds; summed from receipts."""
-        found = []
-        for index, bound in enumerate(self.plan.graph.stages):
-            total: dict[str, Any] = {}
-            for step, by_unit in zip(self.plan.steps, self.receipts, strict=True):
-                for position, part in enumerate(step.parts):
-                    if part.stage == index and (part.method != "measure" or bound.stage.kind == "measure"):
-                        for receipt in by_unit.values():
-                            merge_counts([total], [receipt["parts"][position]])
-            if bound.stage.kind == "resolve":
-                total["seconds"] = self.seconds[self._folder(index)]
-            total["seconds"] = round(total.get("seconds", 0.0), 3)
-            found.append({"name": bound.name, "use": bound.use, "kind": bound.stage.kind, **total})
-        return found
-
-    def _folder(self, stage: int) -> str:
-        step: Step = next(s for s in self.plan.steps if s.kind == "resolve" and s.parts[0].stage == stage)
-        return step.folder
 
 
 def _raise(failures: Sequence[Failure]) -> None:

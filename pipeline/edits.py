@@ -1,7 +1,7 @@
 """What the edits did to one document: its text read from the source again, the edits replayed, the difference shown.
 
-Invariant: a difference is shown only of the text that was measured: the source's hash and the file's version must
-still be those of the run, else the story says why there is none.
+Invariant: a difference is shown only of the text that was measured: its hash must still be that of the ledger, else
+the story says why there is none.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..stages.errors import TamisError
 from .chain import replay
 from .footers import Footer, read_footer
 from .graph import BoundStage, Graph, build_graph
-from .listing import InputFile, Listing, check_version, list_input
+from .listing import InputFile, Listing, list_input
 from .output import Output
 from .readers import Batch, GroupEnd, Segment, read_segment
 from .recipe import Recipe
@@ -27,6 +27,7 @@ from .terminal import plural, visible
 
 LONG = 150  # characters of a line that are shown
 BEFORE = 40  # of them, how many stand before the first difference
+FOOTERS = 200  # that are read for the columns of the input where the run's listing is gone
 COMPARED = 3000  # lines beyond the equal ends: difflib is quadratic
 
 
@@ -78,12 +79,10 @@ def _listed(output: Output, recipe: Recipe, name: str) -> tuple[Listing, int]:
     try:
         listing = Listing.from_json(work.read(f"listing-{output.manifest['plan']}.json"))
     except FileNotFoundError:
-        listing = _whole(list_input(recipe.input, max_footers=200), recipe, name)
+        listing = _whole(list_input(recipe.input, max_footers=FOOTERS), recipe, name)
     index = next((i for i, file in enumerate(listing.files) if file.name == name), None)
     if index is None:
         raise FileNotFoundError(f"{name} is no longer in the input")
-    measured = next(f["version"] for f in output.manifest["input"] if f["name"] == name)
-    check_version(replace(listing.files[index], version=measured))
     return listing, index
 
 

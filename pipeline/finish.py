@@ -7,9 +7,7 @@ with its hash, and its own last line is the hash of the lines before it.
 from __future__ import annotations
 
 import json
-import platform
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import pyarrow as pa
@@ -25,7 +23,6 @@ from .storage import Storage
 
 COVERED = ("data/", "ledger/", "quarantine/")
 UNCOVERED = ("lock.json", "log.jsonl", CHECKSUMS)
-PACKAGES = ("tamis", "pyarrow", "numpy", "numba", "duckdb", "xxhash", "ray")
 QUARANTINED = pa.schema(
     [
         ("doc_id", pa.string()),
@@ -76,43 +73,6 @@ def _quarantined(
         for name in ("stage", "rule", "reason"):  # one step at most decides a row: the later ones see it dead
             table = table.append_column(name, pc.coalesce(*(verdict[name] for verdict in verdicts)))
         yield table.filter(pc.is_valid(table["reason"]))
-
-
-def versions() -> dict[str, str]:
-    """What results may depend on besides the recipe."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "unknown"
-    return found
-
-
-def describe_columns(plan: Plan) -> list[dict[str, Any]]:
-    """Name, type, stage and definition of every measured ledger column, for `why`, cards and tuning."""
-    return [
-        {"name": a.name, "type": str(a.column.type), "stage": bound.name, "doc": a.column.doc}
-        for bound in plan.graph.stages
-        for a in bound.added
-        if a.column.ledger
-    ]
-
-
-def describe_rules(plan: Plan) -> dict[str, dict[str, Any]]:
-    """Every rule with its expression, parameters and source."""
-    found: dict[str, dict[str, Any]] = {}
-    for bound in plan.graph.stages:
-        for rule in bound.stage.rules:
-            found[rule.name] = {
-                "stage": bound.name,
-                "sql": rule.sql,
-                "params": dict(rule.params),
-                "source": rule.source,
-                "nulls": rule.nulls,
-                "needs": list(rule.needs),
-            }
-    return found
 
 
 def finish(storage: Storage, manifest: dict[str, Any], files: Iterable[Mapping[str, Any]]) -> None:

@@ -6,7 +6,7 @@ stands only where the recipe's order would have measured it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -46,7 +46,8 @@ LAYOUT = Layout(
 
 @dataclass(frozen=True)
 class Place:
-    """A unit on the way into the ledger: its first row's number, its rows, and what was kept in front of it."""
+    """A unit, or a row group of its attributes, on the way into the ledger: its first row's number, its rows, and what
+    was kept in front of it."""
 
     unit: int
     n0: int
@@ -144,23 +145,43 @@ def run_ledger(
     layout = replace(LAYOUT, bloom=("doc_id", "url"), group_rows=group_rows)
     with output.writer(name) as file, ParquetSink(file, schema, layout) as sink:
         for place, unit_files in zip(task.places, files, strict=True):
-            start, stop = max(task.first - place.n0, 0), min(task.stop - place.n0, place.rows)
-            table = _unit_ledger(plan, work, shards, place, unit_files, schema).slice(start, stop - start)
-            for decision, key in (("keep", "kept"), ("drop", "dropped"), ("quarantine", "quarantined")):
-                facts[key] += pc.sum(pc.equal(table["decision"], decision)).as_py() or 0
-            sink.write(table)
+            for table in _unit_ledger(plan, work, shards, task, place, unit_files, schema):
+                for decision, key in (("keep", "kept"), ("drop", "dropped"), ("quarantine", "quarantined")):
+                    facts[key] += pc.sum(pc.equal(table["decision"], decision)).as_py() or 0
+                sink.write(table)
     facts["data"] = [{"file": name, "rows": sink.rows, "bytes": sink.bytes, "hash": sink.hash}]
     return Receipts(work, folder).commit(task.item, facts)
 
 
 def _unit_ledger(
-    plan: Plan, work: Storage, shards: Shards, place: Place, files: Sequence[str], schema: pa.Schema
-) -> pa.Table:
+    plan: Plan, work: Storage, shards: Shards, task: LedgerTask, place: Place, files: Sequence[str], schema: pa.Schema
+) -> Iterator[pa.Table]:
+    """The task's rows of one unit, a row group of its attributes at a time."""
     attributes = Attributes(plan, work, files)
+    for group, rows in enumerate(attributes.group_rows()):
+        fates = attributes.read(["alive", "bytes"], group)
+        alive, sizes = fates["alive"].combine_chunks(), fates["bytes"]
+        place = replace(place, rows=rows)
+        start, stop = max(task.first - place.n0, 0), min(task.stop - place.n0, rows)
+        if start < stop:
+            found = _columns(plan, attributes, group, alive, schema) | _where_to(shards, place, alive, sizes)
+            arrays = [found[f.name].cast(f.type) for f in schema]
+            yield pa.Table.from_arrays(arrays, schema=schema).slice(start, stop - start)
+        place = Place(
+            place.unit,
+            place.n0 + rows,
+            rows,
+            place.kept_before + alive.true_count,
+            place.bytes_before + (pc.sum(sizes.filter(alive)).as_py() or 0),
+        )
+
+
+def _columns(plan: Plan, attributes: Attributes, group: int, alive: pa.Array, schema: pa.Schema) -> dict[str, Any]:
+    """All that the ledger says of a row group, except where its rows were written to."""
     at = holders(plan, len(plan.steps))
     columns = {name for name in schema.names if name in at and name not in ("stage", "rule", "failed", "reason")}
     edits = [bound for _, bound in edit_parts(plan, len(plan.steps))]
-    left = attributes.read([*columns, "alive", "bytes", "chars", *(f"{e.name}_hash" for e in edits)])
+    left = attributes.read([*columns, "bytes", "chars", *(f"{e.name}_hash" for e in edits)], group)
     rows = len(left)
     found: dict[str, Any] = {name: left[name].combine_chunks() for name in columns}
     for edit in edits:
@@ -168,16 +189,14 @@ def _unit_ledger(
     for name in ("stage", "rule", "failed", "reason"):
         found[name] = pa.nulls(rows, schema.field(name).type)
     for index in range(len(plan.steps)):
-        verdict = attributes.verdicts(index)
+        verdict = attributes.verdicts(index, group)
         for name in ("stage", "rule", "failed", "reason"):
             found[name] = pc.coalesce(verdict[name].combine_chunks().cast(schema.field(name).type), found[name])
-    alive = left["alive"].combine_chunks()
     bad = pc.is_valid(found["reason"])
     found["decision"] = pc.if_else(alive, "keep", pc.if_else(bad, "quarantine", "drop"))
     for name in ("bytes", "chars"):
         found[f"{name}_written"] = pc.if_else(alive, left[name].combine_chunks(), None)
-    found |= _where_to(shards, place, alive, left["bytes"])
-    return pa.Table.from_arrays([found[f.name].cast(f.type) for f in schema], schema=schema)
+    return found
 
 
 def _where_to(shards: Shards, place: Place, alive: pa.Array, sizes: pa.ChunkedArray) -> dict[str, pa.Array]:

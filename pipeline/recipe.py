@@ -62,6 +62,7 @@ class Recipe(Model):
     unit_size: SizeBytes = 128_000_000
     max_doc: SizeBytes = 64_000_000
     max_bad: Share = 0.01
+    strict: bool = False
     keep_work: Literal["all", "none"] = "all"
     differs: list[str] = []
     stages: list[StageEntry] = []

@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..stages.errors import DataError
-from .attributes import IDENTITY, LAYOUT, Attributes, attribute_schema, holders
+from .attributes import IDENTITY, LAYOUT, Attributes, Window, attribute_schema, holders
 from .chain import Batch, apply, edit_parts, replay
-from .parquet import ParquetSink
+from .parquet import GROUP_ROWS, ParquetSink
 from .plan import Plan, Segment, Unit
 from .readers import Batch as ReadBatch
 from .readers import FileLost, GroupEnd, read_segment
@@ -77,27 +77,30 @@ def _first_pass(plan: Plan, index: int, unit: Unit, facts: dict[str, Any]) -> It
     schema = attribute_schema(plan, index)
     columns = [plan.graph.input_names[name] for name in plan.graph.read_columns]
     for segment in unit.segments:
+        file = plan.listing.files[segment.file]
         held: list[pa.Table] = []
         row = segment.first_row
         counts: list[dict[str, Any]] = [{} for _ in plan.steps[index].parts]
         for event in read_segment(
             plan.listing, plan.recipe.input, segment, columns, max_doc=plan.recipe.max_doc, batch_bytes=BATCH_BYTES
         ):
+            if isinstance(event, FileLost):
+                facts["lost"].append({"file": event.file, "bytes": event.bytes, "error": event.error})
+                continue
             if isinstance(event, ReadBatch):
                 held.append(_chain(plan, index, event.table, schema, counts))
-            elif isinstance(event, FileLost):
-                facts["lost"].append({"file": event.file, "bytes": event.bytes, "error": event.error})
-            elif isinstance(event, GroupEnd):
-                if event.error is None:
-                    for table in held:
-                        _add_digest(facts, plan.listing.files[segment.file].name, table)
-                    yield from held
-                    merge_counts(facts["parts"], counts)
-                else:
-                    name = plan.listing.files[segment.file].name
-                    yield _lost_rows(schema, name, row, event.rows, f"row_group {event.group}: {event.error}")
-                row += event.rows
-                held, counts = [], [{} for _ in counts]
+                if file.groups:
+                    continue  # its row group may yet turn out to be void; JSON Lines has none, so nothing is held
+            elif event.error is not None:
+                held = [_lost_rows(schema, file.name, row, event.rows, f"row_group {event.group}: {event.error}")]
+                counts = [{} for _ in counts]
+            for table in held:
+                _add_digest(facts, file.name, table)
+            yield from held
+            held = []
+            if isinstance(event, GroupEnd):
+                merge_counts(facts["parts"], counts)
+                row, counts = row + event.rows, [{} for _ in counts]
 
 
 def _add_digest(facts: dict[str, Any], file: str, table: pa.Table) -> None:
@@ -180,14 +183,16 @@ def _later_pass(
     needs = {name for part in step.parts for name in plan.stage(part).needs}
     needs |= {f"{e.name}_hash" for e in edits} | {name for e in edits for name in e.needs}
     known = [name for name in sorted(needs | {"alive", "bytes"}) if name in at]
-    left = Attributes(plan, storage, files).read(known)
-    for rows, text, _ in living_rows(plan, unit, left, read_text=step.reads_text):
-        part_left = left.slice(rows.start, rows.stop - rows.start)
-        live = np.flatnonzero(_one(part_left["alive"]).to_numpy(zero_copy_only=False))
+    attributes = Attributes(plan, storage, files)
+    alive = attributes.read(["alive"])["alive"].to_numpy()
+    left = Window(attributes, known)
+    for rows, text, _ in living_rows(plan, unit, alive, read_text=step.reads_text):
+        part_left = left.slice(rows.start, len(rows))
+        live = np.flatnonzero(alive[rows.start : rows.stop])
         columns = {name: _one(part_left[name]).take(pa.array(live)) for name in known if name not in ("alive", "bytes")}
         if text is not None:
             text = replay(edits, text, pa.table({**columns, "text": text}))
-        batch = Batch(rows.stop - rows.start, live, text, columns)
+        batch = Batch(len(rows), live, text, columns)
         for part, count in zip(step.parts, facts["parts"], strict=True):
             apply(plan, part, batch, count)
         table = batch.result(schema, {})
@@ -197,15 +202,15 @@ def _later_pass(
 
 
 def living_rows(
-    plan: Plan, unit: Unit, left: pa.Table, *, read_text: bool, columns: Sequence[str] = ()
+    plan: Plan, unit: Unit, alive: np.ndarray, *, read_text: bool, columns: Sequence[str] = ()
 ) -> Iterator[tuple[range, pa.Array | None, pa.Table | None]]:
     """Row ranges of a unit in order, each with the text and the source table of its living rows (None without text).
 
-    Row groups in which nobody lives are not read. `left` has `alive` for every row of the unit.
+    Row groups in which nobody lives are not read. `alive`: bool for every row of the unit.
     """
-    alive = _one(left["alive"]).to_numpy(zero_copy_only=False)
     if not read_text:
-        yield range(0, len(alive)), None, None
+        for start in range(0, len(alive), GROUP_ROWS):
+            yield range(start, min(start + GROUP_ROWS, len(alive))), None, None
         return
     position = 0
     for segment in unit.segments:

@@ -100,4 +100,4 @@ def _groups(output: Output) -> Iterator[str]:
         told = [f"{visible(str(g['member']))} ({g['lost']:,} of {g['documents']:,})" for g in lost[:SHOWN]]
         if told:
             more = ", and more" if len(lost) > SHOWN else ""
-            yield f"groups of {name} that lost more than {LOST_SHARE:.0%}: {', '.join(told)}{more}"
+            yield f"groups of {name} that lost more than {100 * LOST_SHARE:.0f} %: {', '.join(told)}{more}"

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..stages.errors import DataError, StageError
-from .attributes import Attributes, holders
+from .attributes import Attributes, Window, holders
 from .chain import edit_parts, hashes, last_hash, replay
 from .graph import SYSTEM_COLUMNS
 from .parquet import Layout, ParquetSink
@@ -150,21 +150,21 @@ def _chosen_rows(
     edits = [bound for _, bound in edit_parts(plan, len(plan.steps))]
     at = holders(plan, len(plan.steps))
     wanted = {column for column, _ in plan.graph.data_columns if column in at}
-    needs = {"alive", "bytes", "source_hash", *PROVENANCE, "url", "date", *wanted, *(f"{e.name}_hash" for e in edits)}
+    needs = {"source_hash", *PROVENANCE, "url", "date", *wanted, *(f"{e.name}_hash" for e in edits)}
     needs |= {name for e in edits for name in e.needs if name in at}
-    left = Attributes(plan, work, files).read(sorted(needs))
-    alive = left["alive"].to_numpy()
-    shard = shard_of(alive, pc.fill_null(left["bytes"], 0).to_numpy(), before, size)
+    attributes = Attributes(plan, work, files)
+    fates = attributes.read(["alive", "bytes"])
+    alive = fates["alive"].to_numpy()
+    shard = shard_of(alive, pc.fill_null(fates["bytes"], 0).to_numpy(), before, size)
     mine = alive & (shard >= task.first) & (shard < task.stop)
-    left = left.set_column(left.schema.get_field_index("alive"), "alive", pa.array(mine))
+    left = Window(attributes, sorted(needs))
     from_source = [c for c, _ in plan.graph.data_columns if c not in at]
     source_names = [plan.graph.input_names[c] for c in from_source]
     schema = data_schema(plan)
-    for rows, text, source in living_rows(plan, plan.units[unit], left, read_text=True, columns=source_names):
+    for rows, text, source in living_rows(plan, plan.units[unit], mine, read_text=True, columns=source_names):
         if text is None or source is None or not len(text):
             continue
-        part = left.slice(rows.start, len(rows))
-        part = part.filter(part["alive"])
+        part = left.slice(rows.start, len(rows)).filter(pa.array(mine[rows.start : rows.stop]))
         if not part["source_hash"].combine_chunks().equals(source["source_hash"].combine_chunks()):
             raise DataError(f"{part['source_file'][0]} changed since it was measured")
         text = replay(edits, text, part)

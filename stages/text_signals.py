@@ -48,7 +48,9 @@ _DATATROVE = (
     _Signal("mean_word_length", "words.plain_chars", "words.plain", "characters a word, over `words`"),
     _Signal("hash_ratio", "symbols.hashes", "words.tokens", "number of # over words_all"),
     _Signal("ellipsis_ratio", "symbols.dots symbols.ellipses", "words.tokens", "number of ... and … over words_all"),
-    _Signal("bullet_line_frac", "edges.bullets", "edges.rows", "share of lines (str.splitlines) that begin with • or -"),
+    _Signal(
+        "bullet_line_frac", "edges.bullets", "edges.rows", "share of lines (str.splitlines) that begin with • or -"
+    ),
     _Signal("ellipsis_line_frac", "edges.dots", "edges.rows", "share of lines (str.splitlines) that end in ... or …"),
     _Signal("alpha_word_frac", "words.with_alpha", "words.tokens", "share of words_all that hold a letter"),
     _Signal("stop_words", "words.distinct_stops", "", "how many of the, be, to, of, and, that, have, with occur"),
@@ -103,11 +105,17 @@ _DOLMA = (
     _Signal("alpha_word_frac_dolma", "space.with_alpha", "space.words", "share of words_dolma with a letter", True),
     _Signal("stop_words_dolma", "space.stops", "", "occurrences of the, be, to, of, and, that, have, with"),
     _Signal(
-        "bullet_line_frac_dolma", "lines_dolma.bullets", "lines_dolma.lines", "share of lines, empty too, that begin with * or -"
+        "bullet_line_frac_dolma",
+        "lines_dolma.bullets",
+        "lines_dolma.lines",
+        "share of lines, empty too, that begin with * or -",
     ),
     _Signal("ellipsis_line_frac_dolma", "lines_dolma.dots", "lines_dolma.lines", "share of lines that end in …"),
     _Signal(
-        "dup_line_frac_dolma", "lines_dolma.repeated", "lines_dolma.lines", "share of lines, empty too, that occur twice or more"
+        "dup_line_frac_dolma",
+        "lines_dolma.repeated",
+        "lines_dolma.lines",
+        "share of lines, empty too, that occur twice or more",
     ),
     _Signal(
         "dup_line_char_frac_dolma",
@@ -141,7 +149,9 @@ _DOLMA = (
 # DCLM: lengths and stop words over words between white space, repetition over UAX #29 words without punctuation.
 _DCLM = (
     _Signal("words_dclm", "fasttext.words", "", "words as fastText splits them that begin with a letter or digit"),
-    _Signal("words_unicode", "unicode.words", "", "segments between UAX #29 word bounds that begin with a letter or digit"),
+    _Signal(
+        "words_unicode", "unicode.words", "", "segments between UAX #29 word bounds that begin with a letter or digit"
+    ),
     _Signal("mean_word_length_dclm", "space.chars", "space.words", "characters a word between white space"),
     _Signal(
         "symbol_ratio_dclm",
@@ -150,14 +160,27 @@ _DCLM = (
         "number of #, ..., . . . and … over words between white space",
     ),
     _Signal(
-        "bullet_line_frac_dclm", "lines_dclm.bullets", "lines_dclm.lines", "share of non-blank lines that begin with ●, •, * or -"
+        "bullet_line_frac_dclm",
+        "lines_dclm.bullets",
+        "lines_dclm.lines",
+        "share of non-blank lines that begin with ●, •, * or -",
     ),
-    _Signal("ellipsis_line_frac_dclm", "lines_dclm.dots", "lines_dclm.lines", "share of those that end in ..., . . . or …"),
     _Signal(
-        "nonalpha_word_frac_dclm", "space.words -space.with_alpha", "space.words", "share of words between white space without a letter"
+        "ellipsis_line_frac_dclm", "lines_dclm.dots", "lines_dclm.lines", "share of those that end in ..., . . . or …"
+    ),
+    _Signal(
+        "nonalpha_word_frac_dclm",
+        "space.words -space.with_alpha",
+        "space.words",
+        "share of words between white space without a letter",
     ),
     _Signal("stop_words_dclm", "space.stops_any_case", "", "occurrences of Gopher's eight stop words, in any case"),
-    _Signal("dup_line_frac_dclm", "lines_dclm.repeated", "lines_dclm.lines", "share of non-blank stripped lines that occur twice or more"),
+    _Signal(
+        "dup_line_frac_dclm",
+        "lines_dclm.repeated",
+        "lines_dclm.lines",
+        "share of non-blank stripped lines that occur twice or more",
+    ),
     _Signal("dup_line_char_frac_dclm", "lines_dclm.repeated_chars", "lines_dclm.chars", "the same by characters"),
     _Signal(
         "dup_para_frac_dclm",
@@ -165,7 +188,9 @@ _DCLM = (
         "paragraphs_dclm.lines",
         "share of non-blank stripped paragraphs (cut at 2 line feeds) that occur twice or more",
     ),
-    _Signal("dup_para_char_frac_dclm", "paragraphs_dclm.repeated_chars", "paragraphs_dclm.chars", "the same by characters"),
+    _Signal(
+        "dup_para_char_frac_dclm", "paragraphs_dclm.repeated_chars", "paragraphs_dclm.chars", "the same by characters"
+    ),
     *(
         _Signal(
             f"top_{n}gram_dclm",

@@ -204,6 +204,7 @@ def compare(texts: pa.Table) -> dict[str, Any]:
                 "equal": float((mine == passed).mean()),
                 "datatrove fails": int((~passed).sum()),
                 "Tamis fails": int((~mine).sum()),
+                "both fail": int((~mine & ~passed).sum()),
                 "words": QUANTITIES[name].words,
             }
         if preset == "c4":
@@ -228,11 +229,13 @@ def report(texts: pa.Table, examples: int = 20) -> str:
     for name, row in found["filters"].items():
         counts = " | ".join(f"{row[key]:,}" for key in ("both keep", "only datatrove keeps", "only Tamis keeps"))
         lines.append(f"| {name} | {row['equal']:.2%} | {counts} |")
-    lines += ["", "| rule | depends on words | equal | datatrove fails | Tamis fails |", "|---|---|--:|--:|--:|"]
+    lines += ["", "| rule | depends on words | equal | datatrove fails | Tamis fails | both fail |"]
+    lines.append("|---|---|--:|--:|--:|--:|")
     for name, row in found["rules"].items():
         words = "yes" if row["words"] else ""
-        lines.append(f"| {name} | {words} | {row['equal']:.2%} | {row['datatrove fails']} | {row['Tamis fails']} |")
-    lines.append(f"| c4_lines: same text left | | {found['c4_text_equal']:.2%} | | |")
+        counts = " | ".join(f"{row[key]:,}" for key in ("datatrove fails", "Tamis fails", "both fail"))
+        lines.append(f"| {name} | {words} | {row['equal']:.2%} | {counts} |")
+    lines.append(f"| c4_lines: same text left | | {found['c4_text_equal']:.2%} | | | |")
     apart = differences(texts)
     lines += ["", "| filter | rules that differ | documents | of which words differ by |", "|---|---|--:|---|"]
     for (preset, names), rows in sorted(found["flips"].items(), key=lambda item: -len(item[1])):

@@ -12,7 +12,7 @@ import checks
 import duckdb
 from corpora import ROOT, Bench
 from figures import Row
-from processes import BenchError, python_seconds, tamis, work
+from processes import BenchError, python, tamis, work
 from ruamel.yaml import YAML
 
 FOOTERS = (
@@ -29,21 +29,20 @@ def _plan(bench: Bench) -> Row:
     pattern, runs = bench.many_files, range(bench.sizes.runs)
     recipe = _write(bench, "plan", pattern)
     told = [tamis("plan", recipe) for _ in runs]
-    bare = median(python_seconds(FOOTERS, pattern) for _ in runs)
+    bare = median(python(FOOTERS, pattern).seconds for _ in runs)
     files = f"{bench.sizes.files} files"
-    wrong = "" if files in told[0][0] else f"the plan does not speak of {files}: {told[0][0][:200]}"
-    seconds = [second for _, second in told]
+    wrong = "" if files in told[0].text else f"the plan does not speak of {files}: {told[0].text[:200]}"
     return Row(
         "commands",
         f"tamis plan, {files}",
-        median(seconds),
+        median(one.seconds for one in told),
         "s",
         "less",
         1,
         f"pyarrow, the same footers: {bare:.2f} s",
         "all files are planned",
         wrong,
-        {"seconds": seconds},
+        {"seconds": [one.seconds for one in told], "cpu_seconds": [one.cpu_seconds for one in told]},
     )
 
 
@@ -62,12 +61,13 @@ def _why(bench: Bench) -> Row:
         keys += [key for row in found.fetchall() for key in row]
     seconds, problems = {}, [] if count == bench.sizes.ledger_rows else [f"{count} rows in the ledger"]
     for position, key in enumerate(keys):
-        told, seconds[key] = tamis("why", output, key)
+        told = tamis("why", output, key)
+        seconds[key] = told.seconds
         same = keys[position // 4 * 4]
         # texts repeat, so a hash may tell the story of another copy
-        if position % 4 < 3 and f"{same} (" not in told:
+        if position % 4 < 3 and f"{same} (" not in told.text:
             problems.append(f"why {key} does not speak of {same}")
-    bare = median(python_seconds(LOOK_UP, ledger, keys[0]) for _ in range(bench.sizes.runs))
+    bare = median(python(LOOK_UP, ledger, keys[0]).seconds for _ in range(bench.sizes.runs))
     problems.append(checks.verified(output))
     bench.forget(output)
     return Row(
@@ -86,27 +86,25 @@ def _why(bench: Bench) -> Row:
 
 def _quickstart(bench: Bench) -> Row:
     sample, output = bench.scratch / "sample", bench.scratch / "quickstart"
-    _, building = tamis("sample", sample)
+    building = tamis("sample", sample).seconds
     files = sorted(map(str, sample.glob("*.parquet")))
     if not files:
         raise BenchError("tamis sample made no Parquet file")
-    told, seconds = tamis(
-        "run", ROOT / "configs" / "quickstart.yaml", "--input", f"{sample}/*.parquet", "--output", output
-    )
+    told = tamis("run", ROOT / "configs" / "quickstart.yaml", "--input", f"{sample}/*.parquet", "--output", output)
     copy = work("copy", files=files, folder=str(bench.scratch / "copy"))
     bench.forget("copy")
     wrong = checks.all_of([checks.verified(output), "" if checks.kept_ids(output) else "nothing was kept"])
     return Row(
         "commands",
         f"quick start, {copy['documents']:,} documents (the sample took {building:.0f} s)",
-        seconds,
+        told.seconds,
         "s",
         "less",
         180,
         f"pyarrow copy: {copy['wall_seconds']:.2f} s",
         "verify",
         wrong,
-        {"told": told[-500:]},
+        {"cpu_seconds": told.cpu_seconds, "told": told.text[-500:]},
     )
 
 

@@ -5,15 +5,15 @@ Invariant: both sides are timed from the first byte read to the last id written,
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import checks
+import pyarrow.parquet as pq
 from corpora import Bench
 from datatrove_env import datatrove_python
 from figures import Row
-from processes import HERE, output_of, work
+from processes import HERE, found, work
 
 AGREEMENT = 0.95  # of verdicts, as docs/agreement.md promises for each filter
 
@@ -65,17 +65,15 @@ def rows(bench: Bench) -> list[Row]:
 def _stages(bench: Bench, files: list[str], name: str, repeats: int) -> tuple[dict[str, Any], set[str]]:
     kept = bench.scratch / f"kept-{name}.txt"
     recipe = bench.recipe(bench.pattern, bench.scratch / "none", normalize=False)
-    found = work("stages", files=files, recipe=recipe, kept=str(kept), repeats=repeats)
-    return found, checks.listed_ids(kept)
+    measured = work("stages", files=files, recipe=recipe, kept=str(kept), repeats=repeats)
+    return measured, checks.listed_ids(kept)
 
 
 def _datatrove(bench: Bench, path: Path) -> tuple[dict[str, Any], set[str]]:
     kept = bench.scratch / "kept-datatrove.txt"
-    printed = output_of([datatrove_python(), HERE / "datatrove_recipe.py", path, kept])
-    return json.loads(printed), checks.listed_ids(kept)
+    measured = found([datatrove_python(), HERE / "datatrove_recipe.py", path, kept])
+    return measured, checks.listed_ids(kept)
 
 
 def _ids(path: Path) -> set[str]:
-    import pyarrow.parquet as pq
-
     return set(pq.read_table(path, columns=["id"])["id"].to_pylist())

@@ -6,13 +6,22 @@ Invariant: every piece of work runs in a fresh process, so that no figure depend
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 HERE = Path(__file__).resolve().parent
+
+
+class Told(NamedTuple):
+    """What a command printed, and its seconds from start-up to exit: on the wall, and of CPU."""
+
+    text: str
+    seconds: float
+    cpu_seconds: float
 
 
 class BenchError(Exception):
@@ -21,30 +30,34 @@ class BenchError(Exception):
 
 def work(name: str, **arguments: Any) -> dict[str, Any]:
     """A function of worker.py in a process of its own; what it found and the measures that it took of itself."""
-    return json.loads(output_of([sys.executable, HERE / "worker.py", name, json.dumps(arguments, default=str)]))
+    return found([sys.executable, HERE / "worker.py", name, json.dumps(arguments)])
 
 
-def output_of(command: list[str | Path]) -> str:
-    """Last line that a command prints. BenchError where it fails."""
+def found(command: list[str | Path]) -> dict[str, Any]:
+    """The JSON on the last line that a command prints. BenchError where it fails."""
+    return json.loads(_told(command).text.strip().rpartition("\n")[2])
+
+
+def tamis(*arguments: str | Path) -> Told:
+    """A command of Tamis in a process of its own. BenchError where it fails."""
+    return _told([sys.executable, "-m", "tamis.pipeline.cli", *arguments])
+
+
+def python(code: str, *arguments: str | Path) -> Told:
+    """A piece of Python in a process of its own: what a command is held against."""
+    return _told([sys.executable, "-c", code, *arguments])
+
+
+def _told(command: list[str | Path]) -> Told:
+    started, started_cpu = time.perf_counter(), _children()
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise BenchError(f"{' '.join(map(str, command))[:300]}\nexit {done.returncode}: {done.stderr[-3000:]}")
-    return done.stdout.strip().rpartition("\n")[2]
-
-
-def tamis(*arguments: str | Path) -> tuple[str, float]:
-    """What a command of Tamis prints, and its wall seconds from start-up to exit. BenchError where it fails."""
-    started = time.perf_counter()
-    command = [sys.executable, "-m", "tamis.pipeline.cli", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
     seconds = time.perf_counter() - started
     if done.returncode:
-        raise BenchError(f"tamis {arguments[0]}: exit {done.returncode}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
-    return done.stdout, seconds
+        said = f"{done.stdout[-1000:]}{done.stderr[-3000:]}"
+        raise BenchError(f"{' '.join(map(str, command))[:300]}\nexit {done.returncode}: {said}")
+    return Told(done.stdout, round(seconds, 3), round(_children() - started_cpu, 3))
 
 
-def python_seconds(code: str, *arguments: str | Path) -> float:
-    """Wall seconds of a piece of Python in a fresh process, from start-up to exit: what a command is held against."""
-    started = time.perf_counter()
-    output_of([sys.executable, "-c", code, *arguments])
-    return time.perf_counter() - started
+def _children() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime

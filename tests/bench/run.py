@@ -23,6 +23,7 @@ import part_memory
 import part_scaling
 from corpora import CORPUS, QUICK, ROOT, Bench, Sizes
 from figures import exit_code, report, table
+from processes import BenchError
 
 PARTS = {
     "heuristics": part_heuristics.rows,
@@ -51,16 +52,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not bench.files:
             print(f"nothing to measure: no Parquet files at {options.corpus}; --corpus GLOB names others")
             return 0
-        rows, seconds = [], {}
+        rows, seconds, failed = [], {}, {}
         for name in options.parts or PARTS:
             started = time.perf_counter()
-            rows += PARTS[name](bench)
+            try:
+                rows += PARTS[name](bench)
+            except BenchError as error:  # the other parts still have something to say
+                failed[name] = str(error)
+                print(f"{name}: {error}", file=sys.stderr)
             seconds[name] = round(time.perf_counter() - started, 1)
             print(f"{name}: {seconds[name]:.0f} s", file=sys.stderr)
     print(table(rows))
     if options.json:
-        options.json.write_text(report(rows, {"part_seconds": seconds, "full": options.full, "quick": options.quick}))
-    return exit_code(rows)
+        notes = {"part_seconds": seconds, "full": options.full, "quick": options.quick, "failed": failed}
+        options.json.write_text(report(rows, notes))
+    return 1 if failed else exit_code(rows)
 
 
 if __name__ == "__main__":

@@ -66,23 +66,26 @@ def stages(files: list[str], recipe: dict[str, Any], kept: str, repeats: int = 1
     assert len(plan.steps) == 1, "stages that need all units at once are not measured here"
     for bound in plan.graph.stages:
         bound.stage.warm()
-    _chain(plan, next(_groups(files[:1])).slice(0, WARM_ROWS))
+    counts: list[dict[str, Any]] = [{} for _ in plan.steps[0].parts]
+    _chain(plan, next(_groups(files[:1])).slice(0, WARM_ROWS), [{} for _ in counts])
 
-    def work() -> tuple[int, int]:
-        documents = size = 0
+    def work() -> int:
+        documents = 0
         with open(kept, "w", encoding="utf-8") as out:
             for group in _groups(files):
-                out.writelines(f"{one}\n" for one in _chain(plan, group))
-                documents, size = documents + len(group), size + group["text"].nbytes
-        return documents, size
+                out.writelines(f"{one}\n" for one in _chain(plan, group, counts))
+                documents += len(group)
+        return documents
 
     runs = [timed(work) for _ in range(repeats)]
     median = sorted(seconds["cpu_seconds"] for _, seconds in runs)[repeats // 2]
+    names = [f"{plan.stage(part).name}.{part.method}" for part in plan.steps[0].parts]
     return {
         **runs[-1][1],
         "cpu_seconds": median,
-        "all": [s["cpu_seconds"] for _, s in runs],
-        "documents": runs[-1][0][0],
+        "runs": [seconds["cpu_seconds"] for _, seconds in runs],
+        "documents": runs[-1][0],
+        "stage_seconds": {name: round(one["seconds"] / repeats, 3) for name, one in zip(names, counts, strict=True)},
     }
 
 
@@ -94,11 +97,11 @@ def _groups(files: list[str]) -> Iterator[pa.Table]:
                 yield table.set_column(1, "text", table["text"].cast(pa.large_string()))
 
 
-def _chain(plan: Plan, rows: pa.Table) -> list[str]:
+def _chain(plan: Plan, rows: pa.Table, counts: list[dict[str, Any]]) -> list[str]:
     text = rows["text"].combine_chunks()
     batch = Batch(len(rows), np.arange(len(rows)), text, {})
-    for part in plan.steps[0].parts:
-        apply(plan, part, batch, {})
+    for part, count in zip(plan.steps[0].parts, counts, strict=True):
+        apply(plan, part, batch, count)
     return rows["id"].take(pa.array(batch.live)).to_pylist()
 
 

@@ -12,9 +12,9 @@ from collections.abc import Hashable, Sequence
 from statistics import median
 from typing import Any
 
-from .naive_words import fasttext_words, punct_sentences, punct_words, unicode_words
-
 from tamis.kernels import unicode_classes as u
+
+from .naive_words import fasttext_words, punct_sentences, punct_words, unicode_words
 
 STOP_WORDS = {"the", "be", "to", "of", "and", "that", "have", "with"}
 

@@ -11,23 +11,24 @@ import unicodedata
 
 from tamis.kernels import unicode_classes as u
 
-STRIP_RIGHT = frozenset(
-    "…,:;!?()[]{}<>_#*&'\"`—–“”‘’‚„«»´¿¡·؟،۔؛٪।。？！，、；：～「」『』（）〔〕【】《》〈〉⟦⟧"
-)
+STRIP_RIGHT = frozenset("…,:;!?()[]{}<>_#*&'\"`—–“”‘’‚„«»´¿¡·؟،۔؛٪।。？！，、；：～「」『』（）〔〕【】《》〈〉⟦⟧")
 STRIP_LEFT = STRIP_RIGHT | frozenset("§%=")  # besides: currency signs, symbols (So), '+' before a non-digit
 QUOTING = frozenset("'\"`,“”‘’‚„«»´「」『』（）〔〕【】《》〈〉⟦⟧")
 BEFORE_DOT = (STRIP_RIGHT - frozenset("—–")) | frozenset("0123456789%+-²")  # besides: lower letters
-UNITS = frozenset(
-    "km m dm cm mm ha nm yd in ft kg g mg t lb oz m/s km/h kmh mph hPa Pa mbar mb MB kb KB gb GB tb TB T G M K %".split()
-)
-ABBREVIATIONS = frozenset(
+_UNITS = "km m dm cm mm ha nm yd in ft kg g mg t lb oz m/s km/h kmh mph hPa Pa mbar mb MB kb KB gb GB tb TB T G M K %"
+_ABBREVIATIONS = (
     "Mt. Ak. Ala. Apr. Ariz. Ark. Aug. Calif. Colo. Conn. Dec. Del. Feb. Fla. Ga. Ia. Id. Ill. Ind. Jan. Jul. Jun. Kan. "
     "Kans. Ky. La. Mar. Mass. Mich. Minn. Miss. Neb. Nebr. Nev. Nov. Oct. Okla. Ore. Pa. Sep. Sept. Tenn. Va. Wash. Wis. "
     "Adm. Bros. co. Co. Corp. Dr. Gen. Gov. Inc. Jr. Ltd. Md. Messrs. Mo. Mont. Mr. Mrs. Ms. Prof. Rep. Rev. Sen. St. "
-    "vs. v.s. a.m. p.m. e.g. i.e. E.g. I.e. Ph.D.".split()
+    "vs. v.s. a.m. p.m. e.g. i.e. E.g. I.e. Ph.D."
 )
-WHOLE = ABBREVIATIONS | {"'s", "’s", "''"}
-NO_SPACES = ("CJK UNIFIED", "CJK COMPATIBILITY I", "HIRAGANA", "KATAKANA", "THAI", "LAO", "MYANMAR", "KHMER", "NEW TAI")
+UNITS = frozenset(_UNITS.split())
+WHOLE = frozenset(_ABBREVIATIONS.split()) | {"'s", "’s", "''"}
+NO_SPACES = (
+    *("CJK UNIFIED", "CJK COMPATIBILITY I", "IDEOGRAPHIC CLOSING", "IDEOGRAPHIC NUMBER", "HANGZHOU NUMERAL"),
+    *("HIRAGANA", "KATAKANA", "HALFWIDTH KATAKANA LETTER", "HALFWIDTH KATAKANA-H", "VERTICAL KANA REPEAT"),
+    *("THAI", "LAO", "MYANMAR", "KHMER", "TAI ", "NEW TAI LUE", "TANGUT", "NUSHU", "AHOM", "HENTAIGANA"),
+)
 
 
 def digit(c: str) -> bool:
@@ -44,11 +45,11 @@ def lower(c: str) -> bool:
 
 def alone(c: str) -> bool:
     """A letter of a script without spaces."""
-    return c.isalpha() and unicodedata.name(c, "").startswith(NO_SPACES)
+    return unicodedata.category(c) in ("Lo", "Lm", "Nl") and unicodedata.name(c, "").startswith(NO_SPACES)
 
 
 def mark(c: str) -> bool:
-    return unicodedata.category(c) in ("Mn", "Me", "Mc", "Cf") and c != "\u200b"
+    return (unicodedata.category(c) in ("Mn", "Me", "Mc", "Cf") and c != "\u200b") or c in "\uff9e\uff9f"
 
 
 def chunks(text: str) -> list[str]:

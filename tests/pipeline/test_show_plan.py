@@ -14,6 +14,7 @@ from tamis.pipeline import show_plan
 from tamis.pipeline.driver import plan_recipe
 from tamis.pipeline.recipe import load_recipe
 from tamis.pipeline.show_plan import plan_text, resolved_text
+from tamis.stages.base import Stage, StageConfig
 from tamis.stages.errors import RecipeError
 
 from .small_run import PROSE, STAGES, small_recipe, small_run, write_documents
@@ -48,6 +49,23 @@ def test_a_key_that_other_settings_forbid_is_left_out_of_the_resolved_recipe(fol
     assert "normalize:" not in text
     (folder / "resolved.yaml").write_text(text)
     assert load_recipe(folder / "resolved.yaml").stages[0].config == {"key": "lower(lang)"}
+
+
+class Tagger(Stage):
+    """Measures nothing; its config has a default that a recipe may empty."""
+
+    class Config(StageConfig):
+        tags: tuple[str, ...] = ("a",)
+        more: tuple[str, ...] = ()
+
+    def measure(self, batch: pa.Table) -> pa.Table:
+        return pa.table({"row": pa.nulls(len(batch))})
+
+
+def test_a_value_that_a_recipe_empties_stays_empty(folder: Path) -> None:
+    stages = [{"use": f"{__name__}:Tagger", "tags": []}]
+    text = resolved_text(small_recipe(folder, stages=stages))
+    assert "tags: []" in text
 
 
 def test_the_plan_names_stages_columns_rules_steps_and_passes(folder: Path) -> None:

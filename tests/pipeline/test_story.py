@@ -135,7 +135,7 @@ def test_silence_is_reported(tmp_path: Path) -> None:
     assert "normalize changed no document" in found
     assert "2 rules failed no document: size.never, size.unsure" in found
     assert "size.unsure was null for 10 of 40 documents (25.0 %)" in found
-    assert "groups of lang that lost more than 90%: de (20 of 20)" in found
+    assert "groups of lang that lost more than 90 %: de (20 of 20)" in found
     assert any(re.search(r"one value only: .*domain = example\.org", line) for line in found)
 
 

@@ -167,6 +167,7 @@ SHORT = 0  # and one that is not
         (LEDGER, lambda t: t.slice(0, 11), "ledger/"),
         (LEDGER, lambda t: pa.concat_tables([t, t.slice(11)]), LEDGER),
         (LEDGER, lambda t: pa.concat_tables([t.slice(6), t.slice(0, 6)]), LEDGER),
+        (LEDGER, setting("source_row", SHORT, 1), LEDGER),
         (LEDGER, setting("decision", SHORT, "quarantine"), "ledger/"),
         (LEDGER, setting("decision", KEPT, "drop"), LEDGER),
         (LEDGER, setting("decision", SHORT, "lost"), LEDGER),
@@ -198,6 +199,13 @@ def test_a_manifest_that_counts_otherwise_is_found(output: Path) -> None:
         path.write_text(json.dumps(changed))
         sign(output)
         assert not verify(str(output)).ok, name
+
+
+def test_checksums_that_point_outside_are_refused(output: Path) -> None:
+    (output.parent / "outside").write_bytes(b"x")
+    body = (output / "checksums.txt").read_bytes()[:-33] + f"{xxhash.xxh3_128_hexdigest(b'x')} 1 ../outside\n".encode()
+    (output / "checksums.txt").write_bytes(body + f"{xxhash.xxh3_128_hexdigest(body)}\n".encode())
+    assert named(output) == {"checksums.txt"}
 
 
 def test_an_output_on_an_object_store_is_checked_like_a_local_one(whole: Path, s3: str) -> None:

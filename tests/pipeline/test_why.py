@@ -7,15 +7,19 @@ import sys
 import unicodedata
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tamis.pipeline import edits
 from tamis.pipeline.edits import LONG, difference
+from tamis.pipeline.storage import storage_at
 from tamis.pipeline.terminal import visible
 from tamis.pipeline.why import story
+from tamis.stages.base import Stage
 from tamis.stages.errors import RecipeError, SetupError
 
 from .small_run import DOCUMENTS, EVIL, PROSE, small_run
@@ -60,8 +64,6 @@ def test_several_matches_are_listed_and_the_first_is_told(output: str) -> None:
 
 
 def test_of_very_many_matches_twenty_are_listed(tmp_path: Path) -> None:
-    import pyarrow as pa
-
     (tmp_path / "in").mkdir()
     rows = pa.table({"id": ["same"] * 50, "text": [f"{PROSE} {n}" for n in range(50)]})
     pq.write_table(rows, tmp_path / "in" / "a.parquet")
@@ -161,11 +163,43 @@ def test_a_changed_or_missing_source_is_said_and_the_rest_is_told(tmp_path: Path
         assert told[: told.index("edits ")] == before[: before.index("edits ")]
 
 
-def test_the_difference_is_shown_without_the_work_folder(tmp_path: Path) -> None:
+def test_another_text_in_the_documents_place_is_not_compared(tmp_path: Path) -> None:
     out = small_run(tmp_path).output
-    before = story(out, key="edited")
     shutil.rmtree(Path(out) / "work")
-    assert story(out, key="edited") == before
+    source = tmp_path / "in" / "a.parquet"
+    rows = pq.read_table(source).to_pylist()
+    rows[1]["text"] += " More."
+    pq.write_table(pa.Table.from_pylist(rows), source)
+    assert "cannot be shown: a.parquet does not hold the text that was measured" in story(out, key="edited")
+
+
+def test_the_difference_is_shown_without_the_work_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stages = [{"use": "c4_lines", "min_words": 30}]  # changes documents of both files
+    out = small_run(tmp_path, stages=stages).output
+    before = [story(out, key=key) for key in ("edited", EVIL, "plain")]
+    assert all("\nedits   c4_lines: " in told for told in before)
+    shutil.rmtree(Path(out) / "work")
+    for footers in (200, 1):
+        monkeypatch.setattr(edits, "FOOTERS", footers)
+        assert [story(out, key=key) for key in ("edited", EVIL, "plain")] == before
+
+
+def test_the_columns_that_an_edit_reads_come_from_ledger_or_source(tmp_path: Path) -> None:
+    out = small_run(tmp_path, stages=[{"use": f"{__name__}:Stamp", "where": "lang IS NOT NULL"}]).output
+    assert "        + de 10 10t." in story(out, key="short").splitlines()
+
+
+class Stamp(Stage):
+    """An edit that reads other columns than the text, and keeps its size."""
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return ("text", "lang", "chars", "bytes")
+
+    def edit(self, batch: pa.Table) -> pa.Table:
+        rows = batch.to_pylist()
+        texts = ["{lang} {chars} {bytes}".format(**row)[:8] + row["text"][8:] for row in rows]
+        return pa.table({"text": pa.array(texts, pa.large_string())})
 
 
 def test_nothing_of_a_document_can_steer_the_terminal(output: str) -> None:
@@ -229,3 +263,13 @@ def test_every_document_has_a_story(output: str) -> None:
             told = story(output, key=f"{file}#{row}")
             assert line(told, "who").endswith(f"{file}#{row})")
             assert line(told, "fate")
+
+
+def test_an_output_on_an_object_store_tells_the_same_stories(output: str, s3: str) -> None:
+    bucket = storage_at(s3)
+    for path in Path(output).rglob("*"):
+        if path.is_file():
+            bucket.write(f"out/{path.relative_to(output)}", path.read_bytes())
+    for key in ("short", "repost", "edited"):
+        assert story(f"{s3}/out", key=key) == story(output, key=key)
+    assert story(f"{s3}/out", phrase="Then the door opened") == story(output, key="plain")

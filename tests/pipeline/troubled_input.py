@@ -121,8 +121,13 @@ def write_good(folder: Path) -> Path:
     runs.write_corpus(folder, shards=2, documents=120, group_rows=40, seed=5)
     for number, name in enumerate(GOOD):
         table = pq.read_table(folder / f"part-{number}.parquet")
-        urls = [url and url.replace("site3.example.org", "site3.example.com") for url in table["url"].to_pylist()]
-        make.parquet(folder / name, table.set_column(2, "url", pa.array(urls, pa.string())), group=40)
+        texts, urls = table["text"].to_pylist(), table["url"].to_pylist()
+        texts[11] = (
+            "You must enable javascript to read this page.\nPlease read our privacy policy and our terms of use."
+        )
+        urls = [url and url.replace("site3.example.org", "site3.example.com") for url in urls]
+        table = table.set_column(1, "text", pa.array(texts)).set_column(2, "url", pa.array(urls, pa.string()))
+        make.parquet(folder / name, table, group=40)
         (folder / f"part-{number}.parquet").unlink()
     return folder
 
@@ -220,7 +225,7 @@ def run_over(folder: Path, output: Path, **changes: Any) -> Path:
 
 
 def write(folder: Path, output: Path, **changes: Any) -> Path:
-    keys = {"stages": STAGES, "max_bad": "100%", "input": {"files": f"{folder}/*"}}
+    keys = {"stages": STAGES, "max_bad": "100%", "input": {"files": f"{folder}/*"}, "write": {"shard_size": "2MB"}}
     return runs.write_recipe(output.with_suffix(".yaml"), folder, output, **(keys | changes))
 
 

@@ -1,0 +1,87 @@
+"""A run that ends at any single write to the output, before or after it took effect, is continued to the same bytes.
+
+The kills of test_kills.py are real and fall where they fall; here the process is made to stop at every commit in turn:
+each file written, each receipt created, each folding of receipts, the checksums, the manifest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pytest
+import runs
+from tamis.pipeline.driver import run
+from tamis.pipeline.recipe import load_recipe
+from tamis.pipeline.storage import Storage
+
+
+class Crash(BaseException):
+    """Nothing catches it, and what it passes through cleans up no more than a dead process would."""
+
+
+class Crasher:
+    """Counts commits; at number `at` the process stops, before the commit or right after it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, at: int, after: bool) -> None:
+        self.at, self.after, self.count, self.where = at, after, 0, ""
+        for name in ("write", "create", "remove"):
+            monkeypatch.setattr(Storage, name, self._wrapped(getattr(Storage, name)))
+        monkeypatch.setattr(Storage, "writer", self._writer(Storage.writer))
+
+    def _step(self, path: str) -> bool:
+        if path.startswith(("lock", ".lock")) or path == "log.jsonl":
+            return False
+        self.count += 1
+        if self.count == self.at:
+            self.where = path
+        return self.count == self.at
+
+    def _wrapped(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        def call(storage: Storage, path: str, *arguments: Any) -> Any:
+            crash = self._step(path)
+            if crash and not self.after:
+                raise Crash
+            result = method(storage, path, *arguments)
+            if crash:
+                raise Crash
+            return result
+
+        return call
+
+    def _writer(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        @contextlib.contextmanager
+        def call(storage: Storage, path: str) -> Iterator[BinaryIO]:
+            crash = self._step(path)
+            with method(storage, path) as file:
+                yield file
+                if crash and not self.after:
+                    raise Crash
+            if crash:
+                raise Crash
+
+        return call
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_a_stop_at_any_commit_is_continued_to_the_same_bytes(tmp_path: Path, after: bool) -> None:
+    corpus = runs.write_corpus(tmp_path / "corpus", shards=2, documents=30, group_rows=30)
+    recipe = runs.write_recipe(tmp_path / "recipe.yaml", corpus, tmp_path / "out", write={"shard_size": "20kB"})
+    run(load_recipe(recipe))
+    expected = runs.file_hashes(tmp_path / "out")
+    hit: set[str] = set()
+    for at in range(1, 1000):
+        loaded = load_recipe(recipe, output=str(tmp_path / f"out{at}"))
+        with pytest.MonkeyPatch.context() as patch:
+            crasher = Crasher(patch, at, after)
+            with contextlib.suppress(Crash):
+                run(loaded)
+        if not crasher.where:
+            break
+        hit.add(crasher.where.split("/")[-1].split(".")[-1] if "/" in crasher.where else crasher.where)
+        assert run(loaded).fresh or crasher.where == "manifest.json"
+        assert runs.file_hashes(tmp_path / f"out{at}") == expected, f"stopped at {crasher.where}"
+    assert at > 30
+    assert {"manifest.json", "checksums.txt"} <= hit

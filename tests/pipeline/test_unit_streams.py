@@ -1,0 +1,78 @@
+"""A unit is a stream: what is held at a time is a batch and a row group, and where those are cut changes no byte."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import runs
+
+from tamis.pipeline import ledger, resolve, run_unit
+from tamis.pipeline.attributes import LAYOUT, Attributes
+from tamis.pipeline.driver import plan_recipe, run
+from tamis.pipeline.receipts import Receipts
+from tamis.pipeline.recipe import load_recipe
+from tamis.pipeline.storage import storage_at
+
+from . import broken_files as make
+from . import troubled_input as troubled
+
+
+@pytest.mark.parametrize("group_rows", [1, 7, 64])
+def test_row_groups_of_attributes_change_no_byte_of_the_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group_rows: int
+) -> None:
+    folder = troubled.write_good(tmp_path / "in")
+    make.broken_json_lines(folder / "m.jsonl")
+    make.empty_groups(folder / "n.parquet")
+    # 50 rows a ledger file, so that files end inside units and inside row groups; small batches and shards
+    monkeypatch.setattr(ledger, "PART_ROWS", 50)
+    changes: dict[str, Any] = {"write": {"shard_size": "20kB"}, "unit_size": "128MB"}
+    whole = troubled.run_over(folder, tmp_path / "whole", **changes)
+    for module in (run_unit, resolve):
+        monkeypatch.setattr(module, "LAYOUT", replace(LAYOUT, group_rows=group_rows))
+    monkeypatch.setattr(run_unit, "GROUP_ROWS", group_rows)
+    monkeypatch.setattr(run_unit, "BATCH_BYTES", 5000)
+    cut = troubled.run_over(folder, tmp_path / "cut", **changes)
+    plan = plan_recipe(load_recipe(tmp_path / "cut.yaml"))
+    work = storage_at(str(cut / "work"))
+    receipts = [Receipts(work, step.folder).load() for step in plan.steps]
+    (unit,) = plan.units
+    found = Attributes(plan, work, [by_unit[unit.id]["file"] for by_unit in receipts]).group_rows()
+    assert set(found[:-1]) == {group_rows}
+    assert runs.file_hashes(cut) == runs.file_hashes(whole)
+    assert len(runs.file_hashes(cut, ("ledger",))) > 4
+
+
+@pytest.mark.parametrize(("name", "held"), [("a.jsonl", False), ("a.jsonl.gz", False), ("a.parquet", True)])
+def test_json_lines_leave_batch_by_batch_and_a_row_group_only_when_it_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, held: bool
+) -> None:
+    folder = tmp_path / "in"
+    if held:
+        make.parquet(folder / name, make.documents(300), group=200)
+    else:
+        make.json_lines(folder / name, rows=300)
+    monkeypatch.setattr(run_unit, "BATCH_BYTES", 5000)
+    chained: list[int] = []
+    chain = run_unit._chain
+
+    def counting(*arguments: Any) -> Any:
+        table = chain(*arguments)
+        chained.append(len(table))
+        return table
+
+    monkeypatch.setattr(run_unit, "_chain", counting)
+    plan = plan_recipe(load_recipe(troubled.write(folder, tmp_path / "out")))
+    facts: dict[str, Any] = {"lost": [], "parts": [{} for _ in plan.steps[0].parts]}
+    passed, most = 0, 0
+    for table in run_unit._first_pass(plan, 0, plan.units[0], facts):
+        most = max(most, sum(chained) - passed)
+        passed += len(table)
+    assert passed == 300
+    assert facts["parts"][0]["in"] == 300
+    assert most == 200 if held else most == max(chained) < 100
+    run(load_recipe(tmp_path / "out.yaml"))
+    troubled.check(tmp_path / "out", folder)
