@@ -312,7 +312,8 @@ def replay(edits: Sequence[BoundStage], text: pa.Array, columns: pa.Table) -> pa
         changed = pc.is_valid(_one(columns[f"{bound.name}_hash"]))
         if not pc.any(changed).as_py():
             continue
-        rows = pa.table({name: text if name == "text" else columns[name] for name in bound.needs})
+        at_hand = {"text": text, "bytes": pc.binary_length(text), "chars": pc.utf8_length(text)}
+        rows = pa.table({name: at_hand[name] if name in at_hand else columns[name] for name in bound.needs})
         new = _one(bound.stage.edit(rows.filter(changed))["text"]).cast(TEXT)
         text = new if len(new) == len(text) else pc.replace_with_mask(text, changed, new)
     return text

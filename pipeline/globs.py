@@ -140,7 +140,8 @@ def _expand(fs: Any, path: str, where: str) -> Iterator[tuple[str, dict[str, Any
     pattern = _regex(path)
     for name, info in fs.glob(glob, detail=True).items():
         match = pattern.fullmatch(name)
-        if info["type"] == "file" and match and not _hidden(name[len(fixed) :]):
+        is_file = info["type"] == "file" or (info["type"] != "directory" and fs.isfile(name))  # or a link to one
+        if is_file and match and not _hidden(name[len(fixed) :]):
             yield name, info, match.groupdict()
 
 

@@ -86,7 +86,7 @@ def ledger_schema(plan: Plan) -> pa.Schema:
         ("url", pa.string()),
         ("date", pa.string()),
     ]
-    fields += [(name, graph.input_types[name]) for name in plan.recipe.report.by if name in graph.carried]
+    fields += [(name, graph.input_types[name]) for name in graph.carried]
     fields += [(name, pa.int64()) for name in ("bytes_read", "chars_read", "bytes_written", "chars_written")]
     fields += [("decision", pa.string()), ("stage", pa.string()), ("rule", pa.string())]
     fields += [("failed", pa.list_(pa.string())), ("reason", pa.string())]

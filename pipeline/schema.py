@@ -197,7 +197,7 @@ class Union:
 def castable(kind: pa.DataType, target: pa.DataType) -> bool:
     """Whether `conform` knows a way from one type to another; single values may still not fit."""
     try:
-        conform(pa.array([], kind), target)
+        conform(pa.nulls(0, kind), target)
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid, pa.ArrowTypeError):
         return False
     return True
