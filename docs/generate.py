@@ -1,4 +1,4 @@
-"""Rewrites the parts of README.md that are made from the code: the annotated tree and the table of stages.
+"""Rewrites the parts of README.md that are made from the code: a golden run, the annotated tree, the table of stages.
 
 Run it with `make docs`. tests/test_project.py fails while README.md differs from what this would write.
 """
@@ -6,11 +6,16 @@ Run it with `make docs`. tests/test_project.py fails while README.md differs fro
 from __future__ import annotations
 
 import ast
+import json
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
+from tamis.pipeline.driver import run
+from tamis.pipeline.recipe import load_recipe
+from tamis.pipeline.story import summary
 from tamis.stages.base import stage_class, stage_names
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -81,9 +86,26 @@ def stages() -> str:
     return "\n".join(rows)
 
 
+def golden_run() -> str:
+    """What `tamis run` prints of the quickstart recipe over the golden pages, without what a clock measured."""
+    recipe = ROOT / "configs" / "quickstart.yaml"
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder) / "out"
+        loaded = load_recipe(recipe, input=[str(ROOT / "tests/golden/pages.jsonl")], output=str(output))
+        result = run(loaded)
+        manifest = json.loads((output / "manifest.json").read_text())
+        manifest["seconds"] = 0.0
+        for stage in manifest["stages"]:
+            stage["seconds"] = 0.0
+        (output / "manifest.json").write_text(json.dumps(manifest))
+        text = summary(result).replace(str(output), "out/golden")
+    text = re.sub(r", in 0[^\n]*", "", text)
+    return "\n".join(["```text", *(line.rstrip() for line in text.splitlines()), "```"])
+
+
 def filled(readme: str) -> str:
     """README.md with its generated sections as they should be; ValueError where a pair of marks is missing."""
-    for mark, body in (("tree", tree(files())), ("stages", stages())):
+    for mark, body in (("run", golden_run()), ("tree", tree(files())), ("stages", stages())):
         begin, end = f"<!-- {mark}:begin -->", f"<!-- {mark}:end -->"
         if begin not in readme or end not in readme:
             raise ValueError(f"README.md lacks {begin} or {end}")
