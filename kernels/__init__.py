@@ -16,4 +16,4 @@ def _sources() -> str:
     return xxhash.xxh3_64_hexdigest(b"".join(file.name.encode() + file.read_bytes() for file in files))
 
 
-os.environ.setdefault("NUMBA_CACHE_DIR", os.path.join(platformdirs.user_cache_dir("tamis"), "numba"))
+os.environ.setdefault("NUMBA_CACHE_DIR", os.path.join(platformdirs.user_cache_dir("tamis"), f"numba-{_sources()}"))

@@ -45,7 +45,7 @@ class ParquetSink:
         self._pending: list[pa.Table] = []
         self._pending_rows = self._pending_bytes = 0
         names = set(schema.names)
-        options: dict[str, Any] = {}
+        options: dict[str, Any] = {"use_dictionary": [name for name in layout.dictionary if name in names]}
         bloom = [name for name in layout.bloom if name in names]
         if bloom:
             options["bloom_filter_options"] = {name: {"ndv": layout.group_rows, "fpp": 0.01} for name in bloom}
@@ -54,7 +54,6 @@ class ParquetSink:
             schema,
             compression="zstd",
             compression_level=layout.level,
-            use_dictionary=[name for name in layout.dictionary if name in names],
             write_statistics=True,
             write_page_checksum=True,
             write_page_index=layout.page_index,

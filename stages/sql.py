@@ -56,7 +56,7 @@ def substitute(sql: str, columns: Mapping[str, str], params: Mapping[str, str]) 
     text = sql.encode()
     for offset, kind, name in sorted(found.places, reverse=True):
         if kind == "column" and columns.get(name, name) != name:
-            match, new = re.compile(rb'"(?:[^"]|"")*"|[^\s."()\[\]]+').match(text, offset), _quoted(columns[name])
+            match, new = re.compile(rb'"(?:[^"]|"")*"|[^\s."()\[\]]+').match(text, offset), _reference(columns[name])
         elif kind == "param" and name in params:
             match, new = re.compile(rb'\$\s*(?:"(?:[^"]|"")*"|\w+)').match(text, offset), params[name]
         else:
@@ -213,6 +213,13 @@ def bound(value: Any) -> Any:
         if decimal.is_finite() and abs(decimal) < 10**18 and -18 <= int(decimal.as_tuple().exponent) <= 0:
             return decimal
     return value
+
+
+def _reference(name: str) -> str:
+    """A column in SQL as a person would write it. `post_words` needs no quotes: but for `current_...` no word of SQL
+    that is reserved has an underscore."""
+    plain = re.fullmatch(r"[a-z][a-z0-9]*_[a-z0-9_]+", name) and not name.startswith("current_")
+    return name if plain else _quoted(name)
 
 
 def _quoted(name: str) -> str:

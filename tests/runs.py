@@ -14,7 +14,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 from ruamel.yaml import YAML
-from tamis.pipeline.progress import Progress
 
 WORDS = [
     "the",

@@ -5,6 +5,7 @@ Invariant: between operators a unit is one row of ids and receipts, `batch_size=
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import os
@@ -63,8 +64,7 @@ class RayExecutor:
             for index in steps:
                 held = plan.stage(plan.steps[index].parts[0]).stage.resources if plan.steps[index].parts else None
                 pipeline = pipeline.map_batches(
-                    _run_step,
-                    fn_kwargs={"shared": shared, "index": index, "run": self.run},
+                    functools.partial(_run_step, shared=shared, index=index, run=self.run),
                     batch_size=1,
                     batch_format="pyarrow",
                     num_cpus=held.cpus if held else 1,

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 
 import pytest
 import runs
+
 from tamis.pipeline.driver import run
 from tamis.pipeline.recipe import load_recipe
 from tamis.pipeline.storage import Storage

@@ -12,8 +12,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import runs
+
 from tamis.pipeline.driver import plan_recipe, run, storage_at
 from tamis.pipeline.lock import NAME, Lock
+from tamis.pipeline.progress import Progress
 from tamis.pipeline.recipe import load_recipe
 from tamis.stages.errors import DataError, SetupError
 
@@ -29,7 +31,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 200 kB."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", folder], check=False, capture_output=True).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", folder], check=False, capture_output=True
+    ).returncode:
         pytest.skip("may not mount a tmpfs here")
     yield folder
     subprocess.run(["umount", "-l", folder], check=True)
@@ -57,7 +61,7 @@ def test_a_source_file_changed_between_the_passes_stops_the_run(recipe: Path) ->
     plan = plan_recipe(loaded)
     changed = recipe.parent / "corpus" / "part-1.parquet"
 
-    class Meddler(runs.Progress):
+    class Meddler(Progress):
         def begin(self, step: str, units: int, done: int) -> None:
             if step == "write":
                 pq.write_table(pq.read_table(changed).slice(1), changed)
@@ -100,7 +104,9 @@ def test_the_lock_of_another_host_holds_while_its_heart_beats(recipe: Path) -> N
 
 
 def test_ctrl_c_ends_with_130_and_the_same_command_continues(recipe: Path) -> None:
-    process = subprocess.Popen(runs.command("run", recipe), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    process = subprocess.Popen(
+        runs.command("run", recipe), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
     log = recipe.parent / "out" / "log.jsonl"
     while process.poll() is None and not (log.exists() and '"unit"' in log.read_text()):
         os.sched_yield()
