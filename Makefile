@@ -14,7 +14,7 @@ help:
 	@echo 'make test         install, run the tests'
 	@echo 'make test-slow    the longer proofs'
 	@echo 'make check        ruff and pyright'
-	@echo 'make bench        measure the speed of the kernels'
+	@echo 'make bench        measure speed and memory beside baselines (docs/performance.md)'
 	@echo 'make docs         rewrite the generated parts of README.md'
 	@echo 'make wheel        build dist/*.whl'
 	@echo 'make clean        remove what the other targets made, except the environment'
@@ -50,7 +50,7 @@ check: $(INSTALLED)
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 bench: $(INSTALLED)
-	for script in tests/bench/*_speed.py; do $(BIN)/python $$script || exit 1; done
+	$(BIN)/python tests/bench/run.py --json bench.json
 
 docs: $(INSTALLED)
 	$(BIN)/python docs/generate.py

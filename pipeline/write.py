@@ -55,7 +55,8 @@ def shard_of(alive: np.ndarray, sizes: np.ndarray, before: int, size: int) -> np
 
 
 def write_tasks(plan: Plan, unit_bytes: Sequence[int], unit_rows: Sequence[int], size: int) -> list[WriteTask]:
-    """One task a shard, except that a unit which can only be read from its start (JSON Lines) is not cut.
+    """One task a shard, except where more shards fall into a unit than it has pieces that can be read alone: tasks then
+    begin in it no more often than it has pieces, so that on average a piece is read twice at most.
 
     `unit_bytes`, `unit_rows`: kept text and kept documents of every unit.
     """
@@ -68,7 +69,9 @@ def write_tasks(plan: Plan, unit_bytes: Sequence[int], unit_rows: Sequence[int],
             first, last = before[unit] // size, before[unit + 1] // size
             for shard in range(first, last + 1):
                 members[shard].append(unit)
-                joined[shard] |= shard > first and not _splits(plan, unit)
+            stride = -(-(last - first) // _pieces(plan, unit))
+            for shard in range(first + 1, last + 1):
+                joined[shard] |= (shard - first) % stride > 0
     tasks: list[WriteTask] = []
     start = 0
     for stop in range(1, shards + 1):
@@ -80,8 +83,12 @@ def write_tasks(plan: Plan, unit_bytes: Sequence[int], unit_rows: Sequence[int],
     return tasks
 
 
-def _splits(plan: Plan, unit: int) -> bool:
-    return all(plan.listing.files[segment.file].groups for segment in plan.units[unit].segments)
+def _pieces(plan: Plan, unit: int) -> int:
+    """How many pieces of a unit can be read alone: its row groups; JSON Lines are read from the start of the unit."""
+    files = [(plan.listing.files[segment.file], segment) for segment in plan.units[unit].segments]
+    if any(file.format == "jsonl" for file, _ in files):
+        return 1
+    return max(1, sum(group.rows > 0 for file, part in files for group in file.groups[part.start : part.stop]))
 
 
 def data_schema(plan: Plan) -> pa.Schema:

@@ -2,7 +2,7 @@
 
 Invariant: a figure of a wrong result counts as not met, and the exit code is 1; a missed target alone exits 0.
 
-    python tests/bench/run.py                           all parts, about 20 minutes on two cores
+    python tests/bench/run.py                           all parts, about a quarter of an hour on two cores
     python tests/bench/run.py heuristics job            some parts
     python tests/bench/run.py --json bench.json --full  datatrove on two whole shards
 """

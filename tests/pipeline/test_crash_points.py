@@ -66,7 +66,9 @@ class Crasher:
         return call
 
 
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize(
+    "after", [pytest.param(False, id="before", marks=pytest.mark.slow), pytest.param(True, id="after")]
+)
 def test_a_stop_at_any_commit_is_continued_to_the_same_bytes(tmp_path: Path, after: bool) -> None:
     corpus = runs.write_corpus(tmp_path / "corpus", shards=2, documents=30, group_rows=30)
     recipe = runs.write_recipe(tmp_path / "recipe.yaml", corpus, tmp_path / "out", write={"shard_size": "20kB"})

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import runs
 import xxhash
-from s3 import s3, s3_endpoint  # noqa: F401  (fixtures)
 
 from tamis.pipeline.driver import run
 from tamis.pipeline.recipe import load_recipe
@@ -21,7 +20,7 @@ def hashes(output: str) -> dict[str, str]:
 
 
 @pytest.fixture
-def inputs(tmp_path: Path, s3: str) -> tuple[Path, str]:  # noqa: F811
+def inputs(tmp_path: Path, s3: str) -> tuple[Path, str]:
     """A recipe, and the same corpus on the server."""
     corpus = runs.write_corpus(tmp_path / "corpus", documents=120)
     bucket = storage_at(s3)

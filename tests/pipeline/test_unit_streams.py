@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,24 @@ def test_row_groups_of_attributes_change_no_byte_of_the_output(
     assert len(runs.file_hashes(cut, ("ledger",))) > 4
 
 
+def test_where_batches_are_cut_changes_no_byte_and_no_count_of_a_damaged_input(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With small batches, rows of a row group are through the chain before its bad page is met."""
+    folder = troubled.write_good(tmp_path / "in")
+    for kind in (*troubled.DAMAGED, "m-odd-texts.parquet", "m-corrupt.jsonl.gz"):
+        troubled.KINDS[kind](folder / kind)
+    whole = troubled.run_over(folder, tmp_path / "whole")
+    monkeypatch.setattr(run_unit, "BATCH_BYTES", 5000)
+    cut = troubled.run_over(folder, tmp_path / "cut")
+    assert runs.file_hashes(cut) == runs.file_hashes(whole)
+    funnels = [json.loads((output / "manifest.json").read_text())["stages"] for output in (whole, cut)]
+    one, other = ([{k: v for k, v in stage.items() if k != "seconds"} for stage in funnel] for funnel in funnels)
+    assert one == other
+    good = sum(len(troubled.truth(path).good) for path in folder.iterdir())
+    assert one[0]["in"] == good
+
+
 @pytest.mark.parametrize(("name", "held"), [("a.jsonl", False), ("a.jsonl.gz", False), ("a.parquet", True)])
 def test_json_lines_leave_batch_by_batch_and_a_row_group_only_when_it_is_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, held: bool
@@ -76,3 +95,25 @@ def test_json_lines_leave_batch_by_batch_and_a_row_group_only_when_it_is_whole(
     assert most == 200 if held else most == max(chained) < 100
     run(load_recipe(tmp_path / "out.yaml"))
     troubled.check(tmp_path / "out", folder)
+
+
+@pytest.mark.parametrize(
+    ("files", "group", "least", "most"),
+    [(1, 400, 2, 2), (1, 100, 4, 5), (1, 5, 19, 21), (6, None, 6, 7)],
+    ids=["one row group", "four row groups", "many row groups", "JSON Lines"],
+)
+def test_shards_are_written_side_by_side_but_no_row_group_is_read_again_and_again(
+    tmp_path: Path, files: int, group: int | None, least: int, most: int
+) -> None:
+    """About 20 shards; each task reads the row groups that its shards lie in."""
+    folder = tmp_path / "in"
+    for number in range(files):
+        if group:
+            make.parquet(folder / f"{number}.parquet", make.documents(400, seed=number), group=group)
+        else:
+            make.json_lines(folder / f"{number}.jsonl", rows=120, seed=number)
+    size = sum(len(text) for path in folder.iterdir() for text in troubled.truth(path).good.values()) // 20
+    output = troubled.run_over(folder, tmp_path / "out", stages=[{"use": "url_tags"}], write={"shard_size": size})
+    (receipts,) = (output / "work").glob("write-*/receipts.jsonl")
+    assert least <= len(receipts.read_text().splitlines()) <= most
+    assert 19 <= len(list((output / "data").iterdir())) <= 21
