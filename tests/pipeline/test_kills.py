@@ -123,7 +123,8 @@ def _workers(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
         for child in psutil.Process(process.pid).children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
                 title = " ".join(child.cmdline()[:1])
-                if title.startswith(("ray::MapBatches", "ray::_run_item")):  # not Ray's own, which hold the cluster together
+                # not Ray's own processes, which hold the cluster together
+                if title.startswith(("ray::MapBatches", "ray::_run_item")):
                     found.append(child)
     return found
 

@@ -157,7 +157,7 @@ def test_bind_renames_the_columns_of_presets_and_leaves_own_rules() -> None:
     rules.bind({"words": "post_words", "alpha_share": "post_alpha_share"})
     assert rules.needs == ("post_words", "post_alpha_share", "words")
     assert [rule.needs for rule in rules.rules] == [("post_words",), ("post_alpha_share",), ("words",)]
-    assert rules.rules[0].sql == 'post_words BETWEEN $words_min AND $words_max'
+    assert rules.rules[0].sql == "post_words BETWEEN $words_min AND $words_max"
     batch = pa.table({"post_words": [60], "post_alpha_share": [0.9], "words": [1]})
     found = verdicts(rules, batch)
     assert found == {"gopher_quality.words": [True], "gopher_quality.alpha": [True], "rules.own": [False]}

@@ -144,8 +144,8 @@ def test_substitute_moves_references_and_nothing_else() -> None:
     )
     columns = {"words": "post_words", "größe": "post größe", "z": "never", "part": "never", "w": "w"}
     assert sql.substitute(text, columns, {"min": "$p1"}) == (
-        '\'é words $min\' = "post größe" AND $p1 <= post_words.part AND list_has([z for z in a if z > $p1], '
-        '"post_words") AND CASE post_words WHEN 1 THEN w END -- words'
+        "'é words $min' = \"post größe\" AND $p1 <= post_words.part AND list_has([z for z in a if z > $p1], "
+        "post_words) AND CASE post_words WHEN 1 THEN w END -- words"
     )
 
 
