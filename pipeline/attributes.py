@@ -27,7 +27,9 @@ IDENTITY = [
     ("bytes_read", pa.int64()),
     ("chars_read", pa.int64()),
 ]
-LAYOUT = Layout(level=1, dictionary=("source_file", "stage", "rule", "reason", "failed.list.element", "lang"))
+LAYOUT = Layout(
+    level=1, group_rows=1 << 14, dictionary=("source_file", "stage", "rule", "reason", "failed.list.element", "lang")
+)
 
 
 def attribute_schema(plan: Plan, index: int) -> pa.Schema:

@@ -25,7 +25,7 @@ from .write import shard_of
 PART_ROWS = 1_000_000
 LAYOUT = Layout(
     level=3,
-    group_rows=1 << 17,
+    group_rows=1 << 15,
     dictionary=(
         "source_file",
         "decision",
