@@ -27,7 +27,9 @@ from .receipts import Receipt, Receipts
 from .run_unit import living_rows
 from .storage import Storage
 
-DATA_LAYOUT = Layout(level=3, dictionary=("source_file", "lang", "source", "license", "host", "domain", "suffix"))
+DATA_LAYOUT = Layout(
+    level=1, group_bytes=32_000_000, dictionary=("source_file", "lang", "source", "license", "host", "domain", "suffix")
+)
 PROVENANCE = ("doc_id", "source_file", "source_row", "source_hash")
 
 
