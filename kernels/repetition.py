@@ -13,10 +13,18 @@ import numpy as np
 
 from .byte_hash import first_place
 
+_FACTOR = np.uint64(0x9E3779B97F4A7C15)
+
 DATATROVE, DOLMA, DCLM = 0, 1, 2
 # what `repetition` writes: top 2-, 3-, 4-gram, then duplicate 5- to 10-gram, then for DOLMA the
 # denominators of the latter
 TOP, DUPLICATE, ALL = 0, 3, 9
+
+
+@nb.njit(forceinline=True)
+def _pair(words, j):
+    """Hash of the 2-gram at j; as well mixed as the hashes of its words."""
+    return words[j] * _FACTOR + words[j + 1]
 
 
 @nb.njit
@@ -38,23 +46,24 @@ def repetition(words, ends, n_words, definition, out, scratch, now):
     - DCLM: top: of the most frequent n-grams the longest; 0 where no n-gram is repeated. Duplicate: characters of the
       words that lie in some repeated n-gram, each once.
     """
-    entries, marks, gram, count, alive = scratch
-    now += 1
+    entries, seen, marks, gram, count, alive = scratch
     capacity = 16
     while capacity < 2 * n_words:
         capacity *= 2
 
-    # single words: those that occur again survive (the loops below have no branch that the text decides)
-    mask = np.uint64(capacity - 1)
-    for j in range(n_words):
-        p = first_place(words[j], j, entries, mask, now)
-        gram[j] = p
-        count[j] = 0
-        count[p] += 1
+    # 2-grams that may occur again: one byte a slot tells unseen, seen once, seen more often; no branch hangs on the text
+    slots = 16
+    while slots < 8 * n_words:
+        slots *= 2
+    seen[:slots] = 0
+    slot_mask = np.uint64(slots - 1)
+    for j in range(n_words - 1):
+        k = _pair(words, j) & slot_mask
+        seen[k] = seen[k] << np.uint8(1) | np.uint8(1)
     living = 0
-    for j in range(n_words):
+    for j in range(n_words - 1):
         alive[living] = j
-        living += np.int64(count[gram[j]] > 1)
+        living += np.int64(seen[_pair(words, j) & slot_mask] > 1)
 
     upper, lower = np.int64(0), np.int64(0)
     if definition == DOLMA:
@@ -72,8 +81,8 @@ def repetition(words, ends, n_words, definition, out, scratch, now):
                 out[ALL + n - 5] = upper - lower
 
         # candidates: survivors whose right neighbour survived too; the list is compacted in place
-        candidates = 0
-        for a in range(living - 1):
+        candidates = living if n == 2 else 0
+        for a in range(living - 1 if n > 2 else 0):
             j = alive[a]
             alive[candidates] = j
             candidates += np.int64((alive[a + 1] == j + 1) & (j + n <= n_words))
@@ -81,7 +90,13 @@ def repetition(words, ends, n_words, definition, out, scratch, now):
         while capacity > 16 and capacity >= 4 * candidates:
             capacity //= 2
         mask = np.uint64(capacity - 1)
-        for a in range(candidates):
+        for a in range(candidates if n == 2 else 0):
+            j = np.int64(alive[a])
+            p = first_place(_pair(words, j), j, entries, mask, now)
+            gram[j] = p
+            count[j] = 0
+            count[p] += 1
+        for a in range(candidates if n > 2 else 0):
             j = np.int64(alive[a])
             p = np.int64(gram[j])
             following = np.int64(gram[j + 1])

@@ -89,7 +89,9 @@ _JAVASCRIPT = np.frombuffer(b"javascript", np.uint8)
 _bytes = nb.types.Array(nb.uint8, 1, "C", readonly=True)
 _offsets = nb.types.Array(nb.int64, 1, "C", readonly=True)
 _table = nb.types.Array(nb.uint32, 1, "C", readonly=True)
-_scratch = nb.types.Tuple((nb.uint64[::1], nb.int64[::1], nb.uint64[::1], nb.uint32[:, ::1], nb.int64[:, ::1]))
+_scratch = nb.types.Tuple(
+    (nb.uint64[::1], nb.int64[::1], nb.uint64[::1], nb.uint8[::1], nb.uint32[:, ::1], nb.int64[:, ::1])
+)
 
 
 # Without reference counts: nothing is allocated in here, and counting those of the arrays cost a third of the time.
@@ -98,11 +100,11 @@ _OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "_nrt": False}
 
 @nb.njit(nb.void(_bytes, _offsets, nb.int64, nb.int64, _table, _bytes, _bytes, _scratch, nb.int64[:, ::1]), **_OPTIONS)
 def _measure(data, offsets, groups, short, table, lorem, javascript, scratch, result):
-    words, ends, entries, ints, longs = scratch
+    words, ends, entries, seen, ints, longs = scratch
     marks = ints[0]  # stamps: never written otherwise, so that they stay valid from text to text
     points, gram, count, alive = ints[1], ints[2], ints[3], ints[4]
     lines_scratch = (entries, count)
-    grams_scratch = (entries, marks, gram, count, alive)
+    grams_scratch = (entries, seen, marks, gram, count, alive)
     chunk_scratch = (points, gram, longs[0], longs[1])
     cuts = alive
     now = 0
@@ -173,6 +175,7 @@ def text_signals(data: np.ndarray, offsets: np.ndarray, groups: int, short: int)
         np.zeros(longest, np.uint64),
         np.zeros(longest + 1, np.int64),
         np.zeros(2 * capacity, np.uint64),
+        np.zeros(4 * capacity, np.uint8),
         np.zeros((5, longest), np.uint32),
         np.zeros((2, longest), np.int64),
     )

@@ -216,12 +216,15 @@ class _Run:
         if share <= plan.recipe.max_bad:
             return
         write_quarantine(plan, self.storage, self.work, self.receipts, self._all_files())
-        worst: dict[str, int] = {}
+        row_size = (
+            sum(r["read_bytes"] for r in first.values()) / max(rows, 1) or 1.0
+        )  # makes rows comparable with bytes
+        worst: dict[str, float] = {}
         for unit in plan.units:
             for entry in first[unit.id]["lost"]:
                 worst[entry["file"]] = worst.get(entry["file"], 0) + entry["bytes"]
             for name, count in first[unit.id].get("bad", {}).items():
-                worst[name] = worst.get(name, 0) + count
+                worst[name] = worst.get(name, 0) + count * row_size
         names = ", ".join(sorted(worst, key=lambda n: -worst[n])[:5])
         raise DataError(
             f"{bad:,} of {rows:,} rows and {lost:,} of {size:,} bytes cannot be used, more than max_bad "
