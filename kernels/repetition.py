@@ -111,9 +111,9 @@ def repetition(words, ends, n_words, definition, out, scratch, now):
             for a in range(candidates):
                 j = alive[a]
                 times = np.int64(count[j])
-                if times >= best and times > 1 and gram[j] == j:
+                if times > best or (definition == DCLM and times == best and times > 1):
                     chars = ends[j + n] - ends[j]
-                    if times > best or (definition == DCLM and chars > best_chars):
+                    if times > best or chars > best_chars:
                         best, best_chars = times, chars
             if best == 1 and definition != DCLM and n <= n_words:
                 best_chars = ends[n]
