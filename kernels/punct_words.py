@@ -14,49 +14,13 @@ import numpy as np
 
 from .byte_hash import first_byte, hash_bytes, hash_short, load, lowest_bytes, not_letters
 from .punct_rules import cut_chunk, is_fixed
-from .unicode_classes import (
-    ALONE,
-    ALPHA,
-    BEFORE_DOT,
-    BREAK,
-    CURRENCY,
-    DIGIT,
-    EXTEND,
-    ICON,
-    INSIDE,
-    LOWER,
-    PUNCT,
-    QUOTING,
-    SPACE,
-    STOP,
-    STRIP_LEFT,
-    STRIP_RIGHT,
-    SYMBOL,
-    WORD_BREAK,
-)
+from .unicode_classes import ALONE, ALPHA, BREAK, DIGIT, EXTEND, PUNCT, SPACE, STOP, STRIP_RIGHT, SYMBOL, WORD_BREAK
 from .utf8 import decode
 from .words import packed, stop_word
 
 _DOT = 0x2E
 _CANNOT = np.uint64(int.from_bytes(b"cannot", "little"))
 _CAPITAL = np.uint64(0x20)
-# classes that end a word, split it or keep it from being one; a letter or a mark on a letter has none
-_RULED = np.uint32(
-    SPACE
-    | SYMBOL
-    | STOP
-    | BREAK
-    | ALONE
-    | PUNCT
-    | DIGIT
-    | CURRENCY
-    | ICON
-    | STRIP_RIGHT
-    | STRIP_LEFT
-    | QUOTING
-    | BEFORE_DOT
-    | INSIDE
-)
 
 
 # What `punct_words` writes; PLAIN are words with a character outside datatrove's PUNCTUATION_SET
@@ -101,51 +65,27 @@ def punct_words(data, start, end, table, words, ends, scratch, out):
         length = i - s
         c = np.int64(data[i]) if i < end else np.int64(32)
         kind = table[c] if c < 0x80 else np.uint32(0)
-        count = length  # in characters; length is in bytes
-        wide = c >= 0x80
-        previous = np.uint32(0)
-        if wide:  # letters of any script and their marks, as far as no rule looks at them
-            some = np.uint32(ALPHA if length else 0)
-            while i < end:
-                c = np.int64(data[i])
-                width = 1
-                if c >= 0x80:
-                    c, width = decode(data, i)
-                kind = table[c]
-                if kind & _RULED:
-                    break
-                some |= kind
-                previous = kind
-                count += 1
-                i += width
-            if i == end:
-                c, kind = np.int64(32), table[32]
-            elif c >= 0x80 or not some & ALPHA:
-                kind = np.uint32(0)
-            length = i - s
-        if count:
+        if length:
             mark = False  # one mark behind the letters, then white space
             done = kind & SPACE != 0
             if kind & (STRIP_RIGHT | STOP) and i + 1 < end:
                 after = data[i + 1]
                 mark = after == 32 or after == 10
-                if c == _DOT and wide:
-                    mark &= count > 1 and previous & LOWER != 0
-                elif c == _DOT:
+                if c == _DOT:
                     short = length > 6 or (length > 1 and not is_fixed(first | (np.uint64(c) << np.uint64(8 * length))))
                     mark &= data[i - 1] >= 97 and short
                 done = mark
             if done and not (length == 6 and (first | _CAPITAL) == _CANNOT):
-                key = hash_short(first, length) if length <= 8 and not wide else hash_bytes(data, s, i)
+                key = hash_short(first, length) if length <= 8 else hash_bytes(data, s, i)
                 words[n] = key
                 n += 1
-                chars += count
+                chars += length
                 ends[n] = chars
-                if length <= 8 and not wide:
+                if length <= 8:
                     stops |= stop_word(first, length)
                 alphas += 1
                 plain += 1
-                plain_chars += count
+                plain_chars += length
                 sentences += np.int64(fresh | ended)
                 fresh = ended = False
                 if mark:

@@ -1,9 +1,10 @@
 """Repeated words and n-grams of one document, n = 2 to 10, under three published definitions from one search.
 
 Invariant: an n-gram can only be repeated where both (n-1)-grams inside it are, so the search for n looks at the survivors
-of n - 1 alone. Words are compared by 64-bit hash, n-grams exactly: an n-gram is the pair (first place of its left
+of n - 1 alone. 2-grams are compared by 64-bit hash, longer ones exactly: an n-gram is the pair (first place of its left
 (n-1)-gram, first place of its right one). Where these are neighbours p and p + 1, the n-gram stands at p, first of all, and
-needs no look-up; so a repeated passage costs one look-up a word and ordinary text about two, not nine.
+needs no look-up. A filter of a few bytes a word drops most 2-grams that occur once before any look-up; what it lets
+through by chance, the look-up drops.
 """
 
 from __future__ import annotations
@@ -32,8 +33,9 @@ def repetition(words, ends, n_words, definition, out, scratch, now):
     """Fills out (int64, 9 entries, 15 for DOLMA) with characters; -1 where there is no n-gram. Returns the last stamp.
 
     words: uint64 hashes. ends: int64 of n_words + 1, characters up to the end of each word (ends[0] = 0), white space
-    not counted. scratch: table entries (uint64, see `first_place`), then uint32 arrays of at least n_words: marks (stamps),
-    first place of the n-gram, count, survivors. now: last stamp used in this scratch.
+    not counted. scratch: table entries (uint64, see `first_place`); the filter (uint8, at least 16 * n_words and 16); uint32
+    arrays of at least n_words: marks (stamps), first place of the n-gram, count, survivors. now: last stamp used in this
+    scratch.
 
     Definitions of the numerators:
 
