@@ -24,7 +24,7 @@ from .readers import FileLost, GroupEnd, read_segment
 from .receipts import Receipt, Receipts
 from .storage import Storage
 
-BATCH_BYTES = 16_000_000
+BATCH_BYTES = 32_000_000
 
 
 def run_unit(plan: Plan, storage: Storage, index: int, unit: Unit, files: Sequence[str]) -> Receipt:
