@@ -28,6 +28,7 @@ from .progress import Progress
 from .receipts import Receipt, Receipts, encode, run_identity
 from .recipe import Recipe
 from .resolve import Inputs, ResolveContext, ResolveRuns, run_item
+from .run_unit import prepare_process
 from .storage import Storage, storage_at
 from .write import run_write, shard_size, write_tasks
 
@@ -82,6 +83,7 @@ def run(
 
 
 def _executor(name: ExecutorName, workers: int | None, plan: Plan) -> Executor:
+    prepare_process()
     for bound in plan.graph.stages:
         bound.stage.warm()  # compiled once here, so that workers find the cache warm
     if name == "ray":

@@ -6,6 +6,7 @@ group's attributes are held back until its last page is read, so that all its ro
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -25,6 +26,13 @@ from .receipts import Receipt, Receipts
 from .storage import Storage
 
 BATCH_BYTES = 32_000_000
+
+
+def prepare_process() -> None:
+    """To be called once in a process that runs units. The system's allocator gives large buffers back at once: 60 MB
+    less resident and half the system time of Arrow's default. ARROW_DEFAULT_MEMORY_POOL says otherwise where it is set."""
+    if "ARROW_DEFAULT_MEMORY_POOL" not in os.environ:
+        pa.set_memory_pool(pa.system_memory_pool())
 
 
 def run_unit(plan: Plan, storage: Storage, index: int, unit: Unit, files: Sequence[str]) -> Receipt:

@@ -20,6 +20,7 @@ import ray.data
 from ...stages.errors import SetupError
 from ..plan import Plan
 from ..receipts import Receipt, run_identity
+from ..run_unit import prepare_process
 from ..storage import Storage
 from .base import ATTEMPTS, Failure, UnitOutcome, UnitWork, advance, failure_of
 
@@ -115,6 +116,7 @@ class RayExecutor:
 
 def _fetch(shared: dict[str, Any]) -> Any:
     if shared["name"] not in _shared:
+        prepare_process()
         _shared.clear()
         _shared[shared["name"]] = ray.get(shared["ref"])
     return _shared[shared["name"]]

@@ -27,6 +27,7 @@ from tamis.pipeline.driver import plan_recipe
 from tamis.pipeline.driver import run as run_recipe
 from tamis.pipeline.plan import Plan
 from tamis.pipeline.recipe import parse_recipe
+from tamis.pipeline.run_unit import BATCH_BYTES, prepare_process
 
 WARM_ROWS = 300
 
@@ -64,6 +65,7 @@ def stages(files: list[str], recipe: dict[str, Any], kept: str, repeats: int = 1
     file `kept`, one a line. Nothing of readers, attributes, ledger or writing is used."""
     plan = plan_recipe(parse_recipe(recipe))
     assert len(plan.steps) == 1, "stages that need all units at once are not measured here"
+    prepare_process()
     for bound in plan.graph.stages:
         bound.stage.warm()
     counts: list[dict[str, Any]] = [{} for _ in plan.steps[0].parts]
@@ -90,11 +92,16 @@ def stages(files: list[str], recipe: dict[str, Any], kept: str, repeats: int = 1
 
 
 def _groups(files: list[str]) -> Iterator[pa.Table]:
+    """Row groups, as many together as the engine would have in a batch."""
     for path in files:
         with pq.ParquetFile(path) as file:
-            for group in range(file.num_row_groups):
-                table = file.read_row_group(group, columns=["id", "text"], use_threads=False)
-                yield table.set_column(1, "text", table["text"].cast(pa.large_string()))
+            sizes = [file.metadata.row_group(group).total_byte_size for group in range(file.num_row_groups)]
+            start = 0
+            for stop in range(1, len(sizes) + 1):
+                if stop == len(sizes) or sum(sizes[start : stop + 1]) > BATCH_BYTES:
+                    table = file.read_row_groups(list(range(start, stop)), columns=["id", "text"], use_threads=False)
+                    yield table.set_column(1, "text", table["text"].cast(pa.large_string()))
+                    start = stop
 
 
 def _chain(plan: Plan, rows: pa.Table, counts: list[dict[str, Any]]) -> list[str]:
