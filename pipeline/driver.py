@@ -55,9 +55,19 @@ def plan_recipe(recipe: Recipe) -> Plan:
 
 
 def run(
-    recipe: Recipe, *, executor: ExecutorName = "inline", workers: int | None = None, progress: Progress | None = None
+    recipe: Recipe,
+    *,
+    executor: ExecutorName = "inline",
+    workers: int | None = None,
+    progress: Progress | None = None,
+    until: str | None = None,
+    replace: bool = False,
 ) -> Result:
-    """Runs a recipe to the end, or continues it. Raises the errors of `stages.errors`."""
+    """Runs a recipe to the end, or continues it. Raises the errors of `stages.errors`.
+
+    `until`: stop when the step that holds this stage is done. `replace`: build beside a finished result of something
+    else, then put the new one in its place.
+    """
     storage = storage_at(recipe.output)
     plan = plan_recipe(recipe)
     finished = read_manifest(storage)

@@ -19,13 +19,16 @@ HEX_DIGITS = frozenset("0123456789abcdef")
 
 
 class Output:
-    """`manifest` and SQL over the views `ledger` and `data`. SetupError where the folder holds no finished run."""
+    """`manifest` and SQL over the views `ledger` and `data`. SetupError where the folder holds no finished run.
 
-    def __init__(self, folder: str) -> None:
+    `manifest` is given while a run ends, before its own is written.
+    """
+
+    def __init__(self, folder: str, manifest: dict[str, Any] | None = None) -> None:
         self.storage = storage_at(folder)
         self.name = place(self.storage.root)
         try:
-            found = json.loads(self.storage.read(MANIFEST))
+            found = json.loads(self.storage.read(MANIFEST)) if manifest is None else manifest
         except FileNotFoundError:
             raise SetupError(f"{self.name}: {self._unfinished()}") from None
         except ValueError as error:

@@ -63,6 +63,9 @@ class Recipe(Model):
     max_doc: SizeBytes = 64_000_000
     max_bad: Share = 0.01
     strict: bool = False
+    observe: bool = False
+    sample: Share | None = None
+    units: int | None = Field(default=None, ge=1)
     keep_work: Literal["all", "none"] = "all"
     differs: list[str] = []
     stages: list[StageEntry] = []

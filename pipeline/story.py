@@ -37,6 +37,11 @@ def summary(result: Result) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
+def unfinished_summary(result: Result) -> str:
+    """The text that `tamis run --until STAGE` ends with."""
+    return f"{result.output}: stopped as asked; the same command without --until goes on\n"
+
+
 def _totals(output: Output) -> Iterator[str]:
     counts, took = output.manifest["counts"], output.manifest["seconds"]
     rows, kept = counts["rows"], counts["kept"]
