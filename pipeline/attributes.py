@@ -2,6 +2,8 @@
 
 Invariant: every attribute file of a unit has the same rows in the same order, in row groups of the same sizes, so files
 are joined by position, whole or one row group at a time. A file is found through its receipt alone.
+
+In a run over a sample the files hold the rows of the sample alone, and the column `position` says which they are.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from .chain import SIZE, VERDICT
@@ -37,6 +40,7 @@ def attribute_schema(plan: Plan, index: int) -> pa.Schema:
     step = plan.steps[index]
     fields: list[tuple[str, pa.DataType]] = []
     if index == 0:
+        fields += [("position", pa.int64())] if plan.recipe.sample is not None else []
         fields += IDENTITY + [(name, plan.graph.input_types[name]) for name in plan.graph.carried]
     fields += VERDICT
     if step.reads_text:
@@ -88,6 +92,11 @@ class Attributes:
             table = self._open(self.plan.steps[index], self.files[index], names, group)
             found.update({name: table[name] for name in names})
         return pa.table({name: found[name] for name in columns})
+
+    def readable(self) -> np.ndarray:
+        """bool per row: those whose text could be read, dropped or not."""
+        first = self._open(self.plan.steps[0], self.files[0], ["stage", "reason"], None)
+        return pc.or_(pc.is_null(first["reason"]), pc.is_valid(first["stage"])).to_numpy()
 
     def verdicts(self, index: int, group: int | None = None) -> pa.Table:
         """The verdict columns of one step."""

@@ -33,10 +33,25 @@ SIZE = [("bytes", pa.int64()), ("chars", pa.int64())]
 
 
 class Batch:
-    """Rows of one batch on their way through the chain. `live`: int64 positions of living rows, ascending."""
+    """Rows of one batch on their way through the chain. `live`: int64 positions of the rows that stages see, ascending.
 
-    def __init__(self, rows: int, live: np.ndarray, text: pa.Array | None, columns: dict[str, pa.Array]) -> None:
+    A row that is dropped leaves `live`, except in an observing run: there `alive` says which rows would be left, and
+    what is recorded of the others changes nobody's fate.
+    """
+
+    def __init__(
+        self,
+        rows: int,
+        live: np.ndarray,
+        text: pa.Array | None,
+        columns: dict[str, pa.Array],
+        alive: np.ndarray | None = None,
+    ) -> None:
+        """`alive`: bool per row, given in an observing run only."""
         self.rows, self.live = rows, live
+        self.observing = alive is not None
+        self.alive = np.zeros(rows, np.bool_)
+        self.alive[live] = True if alive is None else alive[live]
         self._text, self._text_live = text, live
         self._columns, self._columns_live = columns, live  # what stages may read, aligned with _columns_live
         self._outputs: list[tuple[str, np.ndarray, pa.Array]] = []
@@ -58,9 +73,9 @@ class Batch:
         """One column of the living rows."""
         if name == "text":
             return self.text()
-        if name == "bytes":
+        if name == "bytes" and self._text is not None:
             return pc.cast(pc.binary_length(self.text()), pa.int64())
-        if name == "chars":
+        if name == "chars" and self._text is not None:
             return pc.cast(pc.utf8_length(self.text()), pa.int64())
         if len(self._columns_live) != len(self.live):
             positions = pa.array(np.searchsorted(self._columns_live, self.live))
@@ -85,11 +100,17 @@ class Batch:
         self._text, self._text_live = text, self.live
 
     def kill(self, fate_of: np.ndarray, fates: Sequence[tuple[str | None, str | None, str | None]]) -> None:
-        """Living rows whose `fate_of` is not -1 end here, with fates[fate_of] = (stage, rule, reason)."""
-        doomed = fate_of >= 0
+        """Rows of `live` whose `fate_of` is not -1 end here, with fates[fate_of] = (stage, rule, reason)."""
+        doomed = (fate_of >= 0) & self.counted()
         self._dead[self.live[doomed]] = fate_of[doomed] + len(self._fates)
         self._fates.extend(fates)
-        self.live = self.live[~doomed]
+        self.alive[self.live[doomed]] = False
+        if not self.observing:
+            self.live = self.live[~doomed]
+
+    def counted(self) -> np.ndarray:
+        """bool per row of `live`: those that a normal run would see, and that counts are made of."""
+        return self.alive[self.live]
 
     def failed(self, live: np.ndarray, names: Sequence[str], failed: np.ndarray) -> None:
         """All rules that failed (rows of `live` x rules) for the rows that a decision dropped."""
@@ -112,19 +133,33 @@ class Batch:
         return pa.Table.from_arrays(arrays, schema=schema)
 
     def _verdict(self) -> dict[str, pa.Array]:
-        alive = np.zeros(self.rows, np.bool_)
-        alive[self.live] = True
         codes = pa.array(self._dead, mask=self._dead < 0)
         fates = self._fates or [(None, None, None)]
-        found: dict[str, pa.Array] = {"alive": pa.array(alive)}
+        found: dict[str, pa.Array] = {"alive": pa.array(self.alive)}
         for position, name in enumerate(("stage", "rule", "reason")):
             found[name] = pa.array([fate[position] for fate in fates], pa.string()).take(codes)
         if self._failed:
-            rows = np.concatenate([live for live, _ in self._failed])
-            lists = pa.concat_arrays([lists for _, lists in self._failed])
-            order = np.argsort(rows, kind="stable")
-            found["failed"] = _scatter(lists.take(pa.array(order)), rows[order], self.rows)
+            found["failed"] = _lists(self._failed, self.rows)
         return found
+
+
+def joined_lists(columns: Sequence[pa.ListArray], rows: int) -> pa.ListArray:
+    """One list a row: the lists that it has in the columns, one after the other; null where it has none."""
+    present = [np.flatnonzero(pc.is_valid(column).to_numpy(zero_copy_only=False)) for column in columns]
+    return _lists([(at, column.take(pa.array(at))) for at, column in zip(present, columns, strict=True)], rows)
+
+
+def _lists(found: Sequence[tuple[np.ndarray, pa.ListArray]], rows: int) -> pa.ListArray:
+    """The same of lists that come with the rows they belong to."""
+    at = np.concatenate([at for at, _ in found])
+    order = np.argsort(at, kind="stable")
+    lists = pa.concat_arrays([lists for _, lists in found]).take(pa.array(order))
+    lengths = np.zeros(rows, np.int64)
+    np.add.at(lengths, at[order], pc.list_value_length(lists).to_numpy(zero_copy_only=False))
+    null = np.ones(rows + 1, np.bool_)
+    null[at] = null[-1] = False  # the last offset belongs to no row
+    offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32), mask=null)
+    return pa.ListArray.from_arrays(offsets, lists.flatten())
 
 
 def _no_columns(rows: int) -> pa.Table:
@@ -143,23 +178,28 @@ def _scatter(values: pa.Array, live: np.ndarray, rows: int) -> pa.Array:
 
 
 def apply(plan: Plan, part: Part, batch: Batch, counts: dict[str, Any]) -> None:
-    """Runs one stage method on the living rows. `counts` of this part grow: rows in, seconds, rules, changes."""
+    """Runs one stage method on the living rows. `counts` of this part grow: rows in and out, calls, seconds, CPU seconds,
+    rules, changes."""
     bound = plan.stage(part)
-    started = time.perf_counter()
-    counts["in"] = counts.get("in", 0) + len(batch.live)
+    started, started_cpu = time.perf_counter(), time.process_time()
+    counted = batch.counted()
+    counts["in"] = counts.get("in", 0) + int(counted.sum())
     try:
-        chosen = _where(bound, batch)
-        counts["ran"] = counts.get("ran", 0) + (len(batch.live) if chosen is None else int(chosen.sum()))
+        chosen = where_mask(bound, batch)
+        ran = counted if chosen is None else counted & chosen
+        counts["ran"] = counts.get("ran", 0) + int(ran.sum())
         {"measure": _measure, "edit": _edit, "decide": _decide}[part.method](bound, batch, chosen, counts)
     except TamisError:
         raise
     except Exception as error:
         raise StageError(f"stage {bound.name} failed: {error}\n{traceback.format_exc()}") from error
-    counts["out"] = counts.get("out", 0) + len(batch.live)
+    counts["out"] = counts.get("out", 0) + int(batch.counted().sum())
+    counts["calls"] = counts.get("calls", 0) + 1
     counts["seconds"] = counts.get("seconds", 0.0) + time.perf_counter() - started
+    counts["cpu_seconds"] = counts.get("cpu_seconds", 0.0) + time.process_time() - started_cpu
 
 
-def _where(bound: BoundStage, batch: Batch) -> np.ndarray | None:
+def where_mask(bound: BoundStage, batch: Batch) -> np.ndarray | None:
     """Rows for which `where` is true, or None for all."""
     if bound.entry.where is None:
         return None
@@ -205,7 +245,10 @@ def _edit(bound: BoundStage, batch: Batch, chosen: np.ndarray | None, counts: di
     if new.null_count:
         raise StageError(f"stage {bound.name}: an edit must not return null texts")
     changed = np.zeros(len(new), np.bool_) if new is old else pc.not_equal(old, new).to_numpy(zero_copy_only=False)
-    counts["changed"] = counts.get("changed", 0) + int(changed.sum())
+    counted = batch.counted()
+    counts["changed"] = counts.get("changed", 0) + int(
+        (changed & (counted if chosen is None else counted[chosen])).sum()
+    )
     for added in bound.added:
         batch.add(added.name, _spread(_one(found[added.column.name]).cast(added.column.type), chosen))
     hashes = pa.array(_hashes(new, changed), pa.string())
@@ -219,7 +262,8 @@ def _edit(bound: BoundStage, batch: Batch, chosen: np.ndarray | None, counts: di
     emptied = changed & (pc.binary_length(new).to_numpy(zero_copy_only=False) == 0)
     if emptied.any():
         doomed = emptied if chosen is None else _expand(emptied, chosen)
-        counts["empty"] = counts.get("empty", 0) + int(doomed.sum())
+        if (doomed & counted).any():
+            counts["empty"] = counts.get("empty", 0) + int((doomed & counted).sum())
         rule = f"{bound.name}.empty"
         batch.failed(batch.live[doomed], [rule], np.ones((int(doomed.sum()), 1), np.bool_))
         batch.kill(np.where(doomed, 0, -1), [(bound.name, rule, None)])
@@ -233,16 +277,17 @@ def _decide(bound: BoundStage, batch: Batch, chosen: np.ndarray | None, counts: 
     names = [rule.name for rule in rules]
     failed, unsure = np.zeros((len(table), len(rules)), np.bool_), np.zeros((len(table), len(rules)), np.bool_)
     tallies = counts.setdefault("rules", {name: {"first": 0, "failed": 0, "null": 0} for name in names})
+    counted = batch.counted() if chosen is None else batch.counted()[chosen]
     for position, rule in enumerate(rules):
         verdict = _one(found.column(position))
         null = pc.is_null(verdict).to_numpy(zero_copy_only=False)
         failed[:, position] = ~pc.fill_null(verdict, rule.nulls != "fail").to_numpy(zero_copy_only=False)
         unsure[:, position] = null & (rule.nulls == "quarantine")
-        tallies[rule.name]["null"] += int(null.sum())
-        tallies[rule.name]["failed"] += int(failed[:, position].sum())
+        tallies[rule.name]["null"] += int((null & counted).sum())
+        tallies[rule.name]["failed"] += int((failed[:, position] & counted).sum())
     first = np.where(failed.any(axis=1), failed.argmax(axis=1), -1)
     for position, rule in enumerate(rules):
-        tallies[rule.name]["first"] += int((first == position).sum())
+        tallies[rule.name]["first"] += int(((first == position) & counted).sum())
     if bound.entry.action == "tag":
         passed = pa.array(first < 0, mask=(first < 0) & unsure.any(axis=1))
         batch.add(f"{bound.name}_pass", _spread(passed, chosen))
@@ -260,8 +305,8 @@ def _decide(bound: BoundStage, batch: Batch, chosen: np.ndarray | None, counts: 
         batch.failed(batch.live[dropped], names, failed[dropped])
     fates: list[tuple[str | None, str | None, str | None]] = [(bound.name, name, None) for name in names]
     fates += [(bound.name, name, f"{bound.name}.null") for name in names]
+    counts["quarantined"] = counts.get("quarantined", 0) + int(((first_unsure >= 0) & batch.counted()).sum())
     batch.kill(np.where(dropped, first, np.where(first_unsure >= 0, first_unsure + len(names), -1)), fates)
-    counts["quarantined"] = counts.get("quarantined", 0) + int((first_unsure >= 0).sum())
 
 
 def _expand(values: np.ndarray, chosen: np.ndarray, other: Any = False) -> np.ndarray:

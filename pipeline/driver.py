@@ -6,52 +6,57 @@ and ends with what an undisturbed run gives.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ..stages.base import UnitRows
-from ..stages.errors import DataError, RecipeError, StageError
+from ..stages.errors import DataError, RecipeError, StageError, did_you_mean
+from . import json_sink
+from .claims import claim
+from .clean import remove_work
+from .costs import costs
+from .counts import count_items, merged, run_count
 from .earlier import absolute, matching_stage, open_run
 from .events import EventLog
-from .executors.base import Executor, Failure, UnitWork
-from .finish import finish, write_quarantine
+from .executors.base import Executor, Failure, UnitWork, failure_of
+from .finish import finish, write_pages, write_quarantine
 from .finished import read_manifest
+from .graph import digest
 from .interrupt import Interrupts
-from .ledger import ledger_tasks, run_ledger, shards_of
-from .listing import list_input
+from .ledger import ledger_tasks, run_ledger
 from .lock import Lock
-from .manifest import build_manifest
-from .plan import Plan, make_plan, unit_first_rows
+from .logs import RunLogs, trace_of
+from .manifest import build_manifest, funnel
+from .plan import Plan, packs, unit_first_rows
+from .planning import PACKS, plan_recipe, read_packs, work_storage
 from .progress import Progress
 from .receipts import Receipt, Receipts, encode, run_identity
 from .recipe import Recipe
+from .replace import next_storage, replace_output
 from .resolve import Inputs, ResolveContext, ResolveRuns, run_item
 from .run_unit import prepare_process
+from .sets import Counts, one_key
 from .storage import Storage, storage_at
-from .write import run_write, shard_size, write_tasks
+from .terminal import plural
+from .where_to import data_files
+from .write import run_write
+from .write_tasks import all_tasks, data_layout
 
 ExecutorName = Literal["inline", "ray"]
 
 
 @dataclass
 class Result:
-    """What a run came to. `manifest` is that of the output; `fresh` is False where there was nothing to do."""
+    """What a run came to. `manifest` is that of the output, empty where the run stopped at `until`, and `stages` is the
+    funnel so far; `fresh` is False where there was nothing to do."""
 
     output: str
     manifest: dict[str, Any]
     fresh: bool
-
-
-def work_storage(recipe: Recipe) -> Storage:
-    """Where attributes and receipts live: `work:`, by default below the output; it may be shared by runs."""
-    return storage_at(recipe.work or f"{recipe.output.rstrip('/')}/work")
-
-
-def plan_recipe(recipe: Recipe) -> Plan:
-    """Lists the input and plans; reads footers only, writes nothing."""
-    return make_plan(recipe, list_input(recipe.input))
+    stages: Sequence[dict[str, Any]] = ()
 
 
 def run(
@@ -70,36 +75,58 @@ def run(
     """
     storage = storage_at(recipe.output)
     plan = plan_recipe(recipe)
+    last = _last_step(plan, until)
     finished = read_manifest(storage)
     if finished is not None:
         if finished.get("plan") == plan.key:
             return Result(storage.root, finished, fresh=False)
-        raise RecipeError(_refusal(storage, finished, plan))
+        if not replace:
+            raise RecipeError(_refusal(storage, finished, plan))
     for bound in plan.graph.stages:
         for earlier in getattr(bound.stage.config, "against", ()):
             matching_stage(open_run(absolute(earlier)), bound)  # says now what would be missing hours later
     identity = run_identity()
     with Lock(storage, identity):
-        run = _Run(plan, storage, work_storage(recipe), identity, progress or Progress())
+        target = next_storage(storage, plan.key) if finished is not None else storage
+        run = _Run(plan, target, storage, work_storage(recipe), identity, progress or Progress(), last)
         try:
-            with Interrupts(run.progress.say) as run.stop:
+            with run.logs, Interrupts(run.progress.say) as run.stop:
                 run.executor = _executor(executor, workers, plan)
                 manifest = run.go()
+            if manifest is None:
+                return Result(storage.root, {}, fresh=True, stages=funnel(plan, run.receipts, run.seconds))
+            if target is not storage:
+                replace_output(storage)
             if recipe.keep_work == "none":
-                run.work.remove_tree("")
+                remove_work(storage)
             return Result(storage.root, manifest, fresh=True)
+        except BaseException as error:
+            run.log("failed", error=f"{type(error).__name__}: {error}", traceback=trace_of(error))
+            raise
         finally:
             run.close()
+
+
+def _last_step(plan: Plan, until: str | None) -> int | None:
+    """The step that holds the stage `until`; None for all steps and the writing. RecipeError."""
+    if until is None:
+        return None
+    names = [bound.name for bound in plan.graph.stages]
+    if until not in names:
+        raise RecipeError(f"--until {until}: no such stage.{did_you_mean(until, names)}")
+    return max(i for i, step in enumerate(plan.steps) if any(plan.stage(p).name == until for p in step.parts))
 
 
 def _executor(name: ExecutorName, workers: int | None, plan: Plan) -> Executor:
     prepare_process()
     for bound in plan.graph.stages:
         bound.stage.warm()  # compiled once here, so that workers find the cache warm
+    if plan.recipe.write.format == "jsonl.zst":
+        json_sink.warm()
     if name == "ray":
         from .executors.ray import RayExecutor
 
-        return RayExecutor(workers)
+        return RayExecutor(workers, plan.recipe.name)
     from .executors.inline import InlineExecutor
 
     return InlineExecutor()
@@ -114,7 +141,10 @@ def _refusal(storage: Storage, finished: Mapping[str, Any], plan: Plan) -> str:
     if files != now:
         changed.append(f"{len(now - files)} input files are new or changed, {len(files - now)} are gone or changed")
     what = "; ".join(changed) or "the version of Tamis or of a stage"
-    return f"{storage.root} holds a finished run of something else (changed: {what}); write to another --output"
+    return (
+        f"{storage.root} holds a finished run of something else (changed: {what}); write to another --output, or build the "
+        "new result and put it in the place of the old with --replace"
+    )
 
 
 @dataclass
@@ -122,51 +152,79 @@ class _Run:
     """The state of one driver: receipts of every step, by unit id."""
 
     plan: Plan
-    storage: Storage
+    storage: Storage  # what is written goes here: the output, or the folder that is to replace it
+    output: Storage
     work: Storage
     identity: str
     progress: Progress
+    last: int | None  # step after which to stop
     executor: Executor = None  # type: ignore[assignment]
     stop: Interrupts = None  # type: ignore[assignment]
     receipts: list[dict[str, Receipt]] = field(default_factory=list)
     facts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    costs: dict[str, dict[str, Any]] = field(default_factory=dict)  # of resolve stages
     seconds: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.log = EventLog(self.storage, self.identity)
+        self.log = EventLog(self.output, self.identity)
+        self.logs = RunLogs(self.log)
         self.started = time.time()
+        # Receipts of written files hold for these units and this folder; the bytes of the files do not depend on units.
+        self.writing = digest([self.plan.key, [unit.id for unit in self.plan.units], self.storage.root])
 
     def close(self) -> None:
         if self.executor is not None:
             self.executor.close()
+        if self.logs.warnings:
+            self.progress.say(f"{plural(self.logs.warnings, 'warning')} in {self.output.url('log.jsonl')}")
         self.progress.close()
         self.log.flush()
 
     # --- the story
 
-    def go(self) -> dict[str, Any]:
+    def go(self) -> dict[str, Any] | None:
+        """The manifest, or None where the run was to stop before its end."""
         plan = self.plan
         self.log(
-            "start", recipe=plan.recipe.name, plan=plan.key, units=len(plan.units), steps=[s.folder for s in plan.steps]
+            "start",
+            recipe=plan.recipe.name,
+            plan=plan.key,
+            units=len(plan.units),
+            steps=[s.folder for s in plan.steps],
+            work=self.work.root,
         )
+        self.log.flush()  # on an object store: so that `tamis status` knows of the run from its first moment
         self.work.write(f"listing-{plan.key}.json", plan.listing.to_json().encode())
         self.work.write(f"recipe-{plan.key}.json", encode(plan.recipe.resolved()))
-        index = 0
-        while index < len(plan.steps):
+        folders, below = [step.folder for step in plan.steps], plan.recipe.work is None
+        claim(self.work, plan.key, self.output.root, folders, self.writing, below=below)
+        self._remember_packs()
+        index, stop = 0, len(plan.steps) if self.last is None else self.last + 1
+        while index < stop:
             if plan.steps[index].kind == "resolve":
                 self._resolve(index)
                 index += 1
                 continue
             steps = [index]
-            while steps[-1] + 1 < len(plan.steps) and plan.steps[steps[-1] + 1].kind == "unit":
+            while steps[-1] + 1 < stop and plan.steps[steps[-1] + 1].kind == "unit":
                 steps.append(steps[-1] + 1)
             self._units(steps)
             if index == 0:
                 self._check_bad()
             index = steps[-1] + 1
-        writes, size = self._write()
-        ledger = self._ledger(writes, size)
-        return self._finish(writes, ledger)
+        if self.last is not None:
+            self.log("stopped", after=plan.steps[self.last].folder)
+            return None
+        written = None if plan.recipe.observe else self._write()
+        ledger = self._ledger(written)
+        return self._finish(written[1] if written else [], ledger)
+
+    def _remember_packs(self) -> None:
+        """A shared work folder serves several runs: what others know stays."""
+        if self.plan.recipe.sample is not None:
+            return  # its units are larger
+        known = {pack[0][0]: pack for pack in map(list, [*read_packs(self.work), *packs(self.plan)])}
+        self.work.write(PACKS, json.dumps([known[first] for first in sorted(known)]).encode())
 
     # --- per-unit steps
 
@@ -187,6 +245,7 @@ class _Run:
         failures: list[Failure] = []
         for outcome in self.executor.units(plan, self.work, steps, work) if work else ():
             for position, receipt in outcome.receipts.items():
+                self.logs.write(receipt.pop("log", []), step=plan.steps[position].folder, unit=receipt["unit"])
                 done[position - steps[0]][receipt["unit"]] = receipt
                 self.log(
                     "unit",
@@ -199,7 +258,7 @@ class _Run:
                     self.progress.unit(name, receipt)
             self.stop.check()
             if outcome.failure:
-                self.log("failure", what=outcome.failure.what, kind=outcome.failure.kind, error=outcome.failure.message)
+                self._failed(outcome.failure, outcome.failure.what)
                 failures.append(outcome.failure)
                 if outcome.failure.kind in ("SetupError", "DataError"):
                     break  # the disk is full or the source changes: the other units would only meet the same
@@ -261,13 +320,15 @@ class _Run:
             inputs = Inputs(plan, self.work, index, units, tuple(tuple(f) for f in self._all_files()), earlier)
             context = ResolveContext(inputs, self._run_items)
             facts = bound.stage.resolve(ResolveRuns(units), context)
-            committed = receipts.commit("facts", {"facts": facts, "cpu_seconds": context.cpu_seconds})
+            cost = {"cpu_seconds": round(context.cpu_seconds, 4), "bytes": context.bytes}
+            committed = receipts.commit("facts", {"facts": facts, "cost": cost})
             done = receipts.load()
         self.progress.end(step.name)
         missing = [u.id for u in plan.units if u.id not in done]
         if missing:
             raise StageError(f"{bound.place}: wrote no verdict for {len(missing)} units, the first {missing[0]}")
         self.facts[bound.name] = committed["facts"]
+        self.costs[bound.name] = committed["cost"]
         receipts.compact(done)
         self.receipts.append({u.id: done[u.id] for u in plan.units})
         self.seconds[step.folder] = time.time() - started
@@ -282,39 +343,59 @@ class _Run:
     ) -> Iterator[Receipt]:
         """Runs items on the executor; failures are raised after all others are done."""
         failures = []
-        for outcome in self.executor.items(function, shared, items):
+        for outcome in self.executor.items(what, function, shared, items):
             self.stop.check()
             if isinstance(outcome, Failure):
-                self.log("failure", what=f"{what}: {outcome.what}", kind=outcome.kind, error=outcome.message)
+                self._failed(outcome, f"{what}: {outcome.what}")
                 failures.append(outcome)
             else:
+                self.logs.write(outcome.pop("log", []), phase=what, item=outcome["item"])
                 self.log("item", phase=what, item=outcome["item"])
                 yield outcome
         _raise(failures)
+
+    def _failed(self, failure: Failure, what: str) -> None:
+        self.log("failure", what=what, kind=failure.kind, error=failure.message, traceback=failure.trace)
 
     def _all_files(self) -> list[list[str]]:
         return [self._files(i) for i in range(len(self.plan.units))]
 
     # --- writing
 
-    def _write(self) -> tuple[list[Receipt], int]:
-        """Receipts of the write tasks in order, and the shard size."""
+    def _write(self) -> tuple[Counts, list[Receipt]]:
+        """What was chosen, and the receipts of the write tasks in order."""
         plan = self.plan
-        size = shard_size(plan, sum(self._kept("alive_bytes")))
-        tasks = write_tasks(plan, self._kept("alive_bytes"), self._kept("alive"), size)
-        folder = f"write-{plan.key}"
-        items = {t.item: (folder, t, [self._files(u) for u in t.units], size) for t in tasks}
-        done = self._tasks("write", folder, run_write, (plan, self.storage, self.work), items)
-        return [done[task.item] for task in tasks], size
+        counts = self._counts()
+        layout = data_layout(plan, counts)
+        tasks = all_tasks(plan, counts, layout)
+        folder = f"write-{self.writing}"
+        items = {t.item: (folder, t, [self._files(u) for u in t.units]) for t in tasks}
+        done = self._tasks("write", folder, run_write, (plan, self.storage, self.work, layout), items)
+        return counts, [done[task.item] for task in tasks]
 
-    def _ledger(self, writes: Sequence[Receipt], size: int) -> list[Receipt]:
+    def _counts(self) -> Counts:
+        """Rows and bytes per unit and folder of data/. Where that is one folder, the last step has counted them."""
+        plan = self.plan
+        if one_key(plan):
+            kept = zip(self._kept("alive"), self._kept("alive_bytes"), strict=True)
+            return Counts([""], [{0: both} for both in kept])
+        folder = f"choose-{self.writing}"
+        items = {
+            item: (folder, item, units, [self._files(u) for u in units]) for item, units in count_items(plan).items()
+        }
+        return merged(plan, self._tasks("choose", folder, run_count, (plan, self.work), items).values())
+
+    def _ledger(self, written: tuple[Counts, list[Receipt]] | None) -> list[Receipt]:
+        """Receipts of the ledger tasks in order. `written`: what `_write` gave, None where there is no data/."""
         plan = self.plan
         rows = [self.receipts[0][unit.id]["rows"] for unit in plan.units]
-        tasks = ledger_tasks(rows, self._kept("alive"), self._kept("alive_bytes"))
-        shards = shards_of([entry for receipt in writes for entry in receipt["data"]], size)
-        folder = f"ledger-{plan.key}"
+        files = None
+        if written is not None:
+            files = data_files(written[0].keys, [entry for receipt in written[1] for entry in receipt["data"]])
+        tasks = ledger_tasks(rows, written[0] if written else None)
+        folder = f"ledger-{self.writing}"
         items = {t.item: (folder, t, [self._files(p.unit) for p in t.places]) for t in tasks}
-        done = self._tasks("ledger", folder, run_ledger, (plan, self.storage, self.work, shards), items)
+        done = self._tasks("ledger", folder, run_ledger, (plan, self.storage, self.work, files), items)
         return [done[task.item] for task in tasks]
 
     def _kept(self, fact: str) -> list[int]:
@@ -356,8 +437,14 @@ class _Run:
                 if path not in named:
                     storage.remove(path)
         manifest = build_manifest(plan, self.receipts, ledger, files, self.facts, self.seconds)
+        manifest |= {"costs": costs(plan, self.receipts, self.costs, writes, ledger, self.work, storage)}
         manifest |= {"run": self.identity, "seconds": round(time.time() - self.started, 3)}
-        finish(storage, manifest, files)
+        pages, failed = write_pages(storage, manifest, self.output.root) if plan.recipe.report.pages else ([], [])
+        for name, error in failed:
+            self._failed(failure_of(name, error), name)
+            self.progress.say(f"{name} could not be made ({error}); the result is whole without it")
+        manifest["files"] = len(files) + len(pages) + 2
+        finish(storage, manifest, [*files, *pages])
         self.log("finished", **manifest["counts"])
         return manifest
 

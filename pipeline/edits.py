@@ -61,7 +61,7 @@ def text_versions(output: Output, row: Mapping[str, Any]) -> Iterator[tuple[str,
     listing, index = _listed(output, recipe, row["source_file"])
     graph = build_graph(recipe, listing.columns)
     changed = [b for b in graph.stages if row.get(f"{b.name}_changed")]
-    found = _read_row(recipe, listing, index, row["source_row"], _source_columns(graph, changed, row))
+    found = read_row(recipe, listing, index, row["source_row"], _source_columns(graph, changed, row))
     if found is None or found["source_hash"][0].as_py() != row["source_hash"]:
         raise ValueError(f"{row['source_file']} does not hold the text that was measured")
     text = found["text"].combine_chunks()
@@ -79,14 +79,14 @@ def _listed(output: Output, recipe: Recipe, name: str) -> tuple[Listing, int]:
     try:
         listing = Listing.from_json(work.read(f"listing-{output.manifest['plan']}.json"))
     except FileNotFoundError:
-        listing = _whole(list_input(recipe.input, max_footers=FOOTERS), recipe, name)
+        listing = with_row_groups(list_input(recipe.input, max_footers=FOOTERS), recipe, name)
     index = next((i for i, file in enumerate(listing.files) if file.name == name), None)
     if index is None:
         raise FileNotFoundError(f"{name} is no longer in the input")
     return listing, index
 
 
-def _whole(listing: Listing, recipe: Recipe, name: str) -> Listing:
+def with_row_groups(listing: Listing, recipe: Recipe, name: str) -> Listing:
     """The listing with the row groups of the one file that is wanted."""
 
     def with_groups(file: InputFile) -> InputFile:
@@ -103,7 +103,7 @@ def _source_columns(graph: Graph, edits: Sequence[BoundStage], row: Mapping[str,
     return [graph.input_names[name] for name in graph.input_types if name in needed]
 
 
-def _read_row(recipe: Recipe, listing: Listing, index: int, row: int, columns: Sequence[str]) -> pa.Table | None:
+def read_row(recipe: Recipe, listing: Listing, index: int, row: int, columns: Sequence[str]) -> pa.Table | None:
     """One row of a file, from the row group that holds it."""
     segment, groups = Segment(index, 0, 0, 0), None
     first = 0

@@ -35,7 +35,12 @@ class Judgement:
 
 
 def fate(output: Output, row: Row) -> str:
-    """One sentence: kept where, dropped by what, or set aside why."""
+    """One sentence: kept where, dropped by what, or set aside why; and where it was written all the same."""
+    told = _fate(output, row)
+    return told if row["decision"] == "keep" or row["out_file"] is None else f"{told}; {where_written(row)}"
+
+
+def _fate(output: Output, row: Row) -> str:
     stage, rule, reason = row["stage"], row["rule"], row["reason"]
     if row["decision"] == "keep":
         return f"kept: {where_written(row)}"
@@ -63,8 +68,17 @@ def _quarantine(output: Output, row: Row) -> str:
 
 
 def where_written(row: Row) -> str:
-    """'data/part-000000-000.parquet, row 12', rows counted from 0 as in `file_row_number`."""
-    return f"written to {row['out_file']}, row {row['out_row']}"
+    """'written to data/part-000000.parquet, row 12', rows counted from 0 as in `file_row_number`; of JSON Lines the
+    number of the line as editors count, from 1."""
+    if row["out_file"] is None:
+        return "written nowhere: the run only observed, or none of its sets holds it"
+    further = [name for name in row if name.startswith("out_file_") and row[name] not in (None, row["out_file"])]
+    places = [_place(row[name], row[name.replace("out_file", "out_row", 1)]) for name in ("out_file", *further)]
+    return f"written to {'; to '.join(places)}"
+
+
+def _place(file: str, row: int) -> str:
+    return f"{visible(file)}, {f'line {row + 1}' if file.endswith('.jsonl.zst') else f'row {row}'}"
 
 
 def judgement(output: Output, row: Row, rule: str) -> Judgement:

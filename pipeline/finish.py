@@ -16,13 +16,13 @@ import xxhash
 
 from .attributes import Attributes
 from .finished import CHECKSUMS, MANIFEST
+from .output import Output
 from .parquet import Layout, ParquetSink, write_table
 from .plan import Plan
 from .receipts import Receipt
 from .storage import Storage
 
-COVERED = ("data/", "ledger/", "quarantine/")
-UNCOVERED = ("lock.json", "log.jsonl", CHECKSUMS)
+CARD, REPORT = "README.md", "report.html"
 QUARANTINED = pa.schema(
     [
         ("doc_id", pa.string()),
@@ -73,6 +73,28 @@ def _quarantined(
         for name in ("stage", "rule", "reason"):  # one step at most decides a row: the later ones see it dead
             table = table.append_column(name, pc.coalesce(*(verdict[name] for verdict in verdicts)))
         yield table.filter(pc.is_valid(table["reason"]))
+
+
+def write_pages(
+    storage: Storage, manifest: dict[str, Any], output: str
+) -> tuple[list[dict[str, Any]], list[tuple[str, Exception]]]:
+    """README.md and report.html, and what went wrong with one of them: a page is never a reason to lose a run.
+    `output`: where the result will stand, which the pages name."""
+    from .card import render_card
+    from .report import render_report
+
+    opened = Output(storage.root, manifest, name=output)
+    written, failed = [], []
+    for name, render in ((CARD, render_card), (REPORT, render_report)):
+        try:
+            page = render(opened)
+        except Exception as error:
+            failed.append((name, error))
+            storage.remove(name)  # of an earlier attempt
+            continue
+        storage.write(name, page)
+        written.append({"file": name, "bytes": len(page), "hash": xxhash.xxh3_128_hexdigest(page)})
+    return written, failed
 
 
 def finish(storage: Storage, manifest: dict[str, Any], files: Iterable[Mapping[str, Any]]) -> None:

@@ -9,13 +9,15 @@ import json
 from typing import Any
 
 from ..stages.errors import RecipeError
+from .replace import settle
 from .storage import Storage, storage_at
 
 MANIFEST, CHECKSUMS = "manifest.json", "checksums.txt"
 
 
 def read_manifest(storage: Storage) -> dict[str, Any] | None:
-    """The manifest of a finished run, or None; {} where it cannot be parsed."""
+    """The manifest of a finished run, or None; {} where it cannot be parsed. Completes a replacement that was killed."""
+    settle(storage)
     try:
         found = json.loads(storage.read(MANIFEST))
     except FileNotFoundError:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from ..stages.errors import RecipeError
+from .input_runs import InputRun, Runs
 from .storage import explained, version_of
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ _WILD = re.compile(r"[*?\[{]")
 
 @dataclass(frozen=True)
 class Found:
-    """A file of a source. `below`: path below the root; `path_columns`: values of `{dump}`; `folders`: key=value folders."""
+    """A file of a source. `below`: path below the root; `path_columns`: values of `{dump}`; `folders`: key=value folders;
+    `run`: the run of Tamis that wrote it, `run_file`: its path below that run."""
 
     url: str
     below: str
@@ -37,11 +39,15 @@ class Found:
     version: str
     path_columns: dict[str, str]
     folders: dict[str, str | None]
+    run: InputRun | None = None
+    run_file: str | None = None
 
 
-def find_files(source: Source, where: str) -> list[Found]:
-    """All files of a source, unsorted, each once. `where` names the source in messages. RecipeError where a pattern
-    matches nothing, is malformed, or a file lies outside the source's root."""
+def find_files(source: Source, where: str, runs: Runs | None = None) -> list[Found]:
+    """All files of a source, unsorted, each once. `where` names the source in messages. A folder that holds an output of
+    Tamis means its documents. RecipeError where a pattern matches nothing, is malformed, or a file lies outside the
+    source's root, and where an output is unfinished or damaged."""
+    runs = runs or Runs()
     patterns = [source.files] if isinstance(source.files, str) else list(source.files)
     if not patterns:
         raise RecipeError(f"{where}: files: the list is empty")
@@ -51,16 +57,19 @@ def find_files(source: Source, where: str) -> list[Found]:
         with explained(pattern):
             fs, path = _connect(pattern, where)
             roots.append(_url(fs, _fixed_folder(fs, path)))
+            run = None if _WILD.search(path) or not fs.isdir(path) else runs.at(_url(fs, path.rstrip("/")))
+            if run is not None:
+                path = f"{path.rstrip('/')}/{runs.data_folder(run, _below(fs, path.rstrip('/')))}"
             found = {_url(fs, name): (info, values) for name, info, values in _expand(fs, path, where)}
         if not found:
-            raise RecipeError(f"{where}: files: {pattern}: nothing matches")
+            raise RecipeError(f"{where}: files: {pattern}: {'that run kept nothing' if run else 'nothing matches'}")
         matches.update(found)
     if source.root is not None:
         fs, path = _connect(source.root, where)
         root = _url(fs, path.rstrip("/"))
     else:
         root = _common_folder(roots, where)
-    return [_found(url, root, info, values, where) for url, (info, values) in matches.items()]
+    return [_found(url, root, info, values, where, runs) for url, (info, values) in matches.items()]
 
 
 def format_of(url: str, source: Source, where: str) -> str:
@@ -76,7 +85,7 @@ def format_of(url: str, source: Source, where: str) -> str:
     return kind
 
 
-def _found(url: str, root: str, info: dict[str, Any], values: dict[str, str], where: str) -> Found:
+def _found(url: str, root: str, info: dict[str, Any], values: dict[str, str], where: str, runs: Runs) -> Found:
     if not url.startswith(root.rstrip("/") + "/"):
         raise RecipeError(f"{where}: {url} does not lie below root: {root}")
     below = url[len(root.rstrip("/")) + 1 :]
@@ -90,7 +99,18 @@ def _found(url: str, root: str, info: dict[str, Any], values: dict[str, str], wh
     else:
         stat = os.stat(url)  # fsspec gives the time as a float, which loses the nanoseconds
         size, version = stat.st_size, f"{stat.st_size}-{stat.st_mtime_ns}"
-    return Found(url, below, size, version, values, folders)
+    run, run_file = runs.above(url) or (None, None)
+    if run is not None and run_file is not None:
+        runs.check(run, run_file, size)
+    return Found(url, below, size, version, values, folders, run, run_file)
+
+
+def _below(fs: Any, folder: str) -> dict[str, int]:
+    """Size of every file below `data/` of a run, by its path below the run."""
+    if not fs.isdir(f"{folder}/data"):
+        return {}
+    found = fs.find(f"{folder}/data", detail=True, withdirs=False)
+    return {name[len(folder) + 1 :]: int(info["size"]) for name, info in found.items()}
 
 
 def _connect(pattern: str, where: str) -> tuple[Any, str]:

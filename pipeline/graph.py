@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from ..stages import sql
 from ..stages.base import Column, Stage, stage_class
 from ..stages.errors import RecipeError, did_you_mean
+from .data_columns import FATE, BoundWrite, bind_write, written_columns
 from .finished import output_identity
 from .recipe import Recipe, StageEntry, config_error
 
@@ -32,19 +33,7 @@ SYSTEM_COLUMNS: dict[str, pa.DataType] = {
     "bytes": pa.int64(),  # of the text version at hand
     "chars": pa.int64(),  # code points of the text version at hand
 }
-LEDGER_COLUMNS = (
-    "bytes_read",
-    "chars_read",
-    "bytes_written",
-    "chars_written",
-    "decision",
-    "stage",
-    "rule",
-    "failed",
-    "reason",
-    "out_file",
-    "out_row",
-)
+LEDGER_COLUMNS = (*FATE, "out_file", "out_row")
 RESERVED = {*SYSTEM_COLUMNS, *LEDGER_COLUMNS, "alive", "n", "row"}
 
 
@@ -93,12 +82,17 @@ class Graph:
     input_names: dict[str, str]  # canonical name -> name in the input
     read_columns: list[str] = field(default_factory=list)  # canonical names that the first pass must decode
     carried: list[str] = field(default_factory=list)  # input columns that attributes keep (ledger, resolve)
-    data_columns: list[tuple[str, str]] = field(default_factory=list)  # (canonical column, written name), text apart
+    write: BoundWrite = field(default_factory=lambda: BoundWrite((), ()))  # what data/ shows
     notes: list[str] = field(default_factory=list)
 
     @property
     def measured(self) -> list[Added]:
         return [a for bound in self.stages for a in bound.added]
+
+    @property
+    def data_columns(self) -> list[tuple[str, str, str]]:
+        """SQL, name and type of every column of the shards besides provenance and text."""
+        return [(column.sql, column.name, str(column.type)) for column in self.write.columns]
 
 
 def digest(value: Any) -> str:
@@ -115,7 +109,7 @@ def build_graph(recipe: Recipe, input_schema: pa.Schema) -> Graph:
     wanted = _wanted(recipe, stages)
     for bound in stages:
         plain = frozenset(a.column.name for a in bound.added if a.name in wanted)
-        if plain:
+        if plain and not recipe.observe:
             bound.stage.select(plain)
             bound.added = _added(bound)
     graph = Graph(stages, {}, {})
@@ -145,7 +139,7 @@ def _instantiate(recipe: Recipe, entry: StageEntry, name: str) -> BoundStage:
     try:
         cls = stage_class(entry.use)
     except RecipeError as error:
-        raise RecipeError(f"{place}: {error}") from None
+        raise RecipeError(f"{recipe.where(entry, str(error))}: {error}") from None
     try:
         config = cls.Config.model_validate(entry.config)
     except ValidationError as error:
@@ -155,7 +149,7 @@ def _instantiate(recipe: Recipe, entry: StageEntry, name: str) -> BoundStage:
         earlier = tuple(output_identity(output) for output in getattr(config, "against", ()))
         return BoundStage(entry, stage, name, place, sole=len(stage.adds) == 1, earlier=earlier)
     except RecipeError as error:
-        raise RecipeError(f"{place}: {error}") from None
+        raise RecipeError(f"{recipe.where(entry, str(error))}: {error}") from None
 
 
 def _bind(stages: Sequence[BoundStage], index: int) -> None:
@@ -211,21 +205,25 @@ def _added(bound: BoundStage) -> tuple[Added, ...]:
 
 def _wanted(recipe: Recipe, stages: Sequence[BoundStage]) -> set[str]:
     wanted = {name for bound in stages for name in bound.needs}
-    for item in recipe.write.columns or []:
-        wanted |= sql.parse(sql.parse_select_item(item)[0], where="write.columns").columns
-    return wanted
+    return wanted | written_columns(recipe.write)
 
 
 def _name_input(graph: Graph, schema: pa.Schema) -> None:
-    """Input columns keep their names, except where a system or measured column bears the same one."""
-    measured = {a.name for a in graph.measured}
+    """Input columns keep their names, except where a system or measured column bears the same one; the output of an
+    earlier run may hold `words` and `input_words` by now, and then `input_` is put in front once more."""
+    own = {a.name for a in graph.measured} | RESERVED
+    own |= {f"{b.name}_changed" for b in graph.stages if b.stage.kind == "edit"}
+    own |= {f"{b.name}_pass" for b in graph.stages if b.entry.action == "tag"}
     for column in schema:
         name = column.name
         if name in ("url", "date", "text"):
             continue
-        if name in measured or name in RESERVED:
-            graph.notes.append(f"the input column {name} is kept as input_{name}, because the run has its own {name}")
-            name = f"input_{name}"
+        if name in own:
+            while name in own or name in schema.names:
+                name = f"input_{name}"
+            graph.notes.append(
+                f"the input column {column.name} is kept as {name}, because the run has its own {column.name}"
+            )
         graph.input_names[name] = column.name
         graph.input_types[name] = column.type
 
@@ -249,7 +247,7 @@ def _check_columns(graph: Graph, recipe: Recipe) -> None:
             if bound.entry.where:
                 sql.check_types({"where": bound.entry.where}, {}, schema, where=bound.place, boolean=True)
         except RecipeError as error:
-            raise RecipeError(f"{bound.place}: {error}") from None
+            raise RecipeError(f"{recipe.where(bound.entry, str(error))}: {error}") from None
         for added in bound.added:
             if added.name in owners or added.name in RESERVED:
                 owner = owners.get(added.name, "Tamis itself")
@@ -264,26 +262,18 @@ def _check_columns(graph: Graph, recipe: Recipe) -> None:
 
 def _choose_columns(graph: Graph, recipe: Recipe) -> None:
     """Which input columns the first pass decodes, which the attributes carry, which the shards show."""
-    known: Mapping[str, Any] = {
-        **SYSTEM_COLUMNS,
-        **graph.input_types,
-        **{a.name: a.column.type for a in graph.measured},
-    }
-    if recipe.write.columns is None:
-        scores = [a.name for a in graph.measured if a.column.ledger]
-        dates = ["url", "date"]
-        graph.data_columns = [(name, name) for name in [*dates, *graph.input_types, *scores]]
-    else:
-        for item in recipe.write.columns:
-            expression, name = sql.parse_select_item(item)
-            if expression not in known or expression == "text":
-                raise RecipeError(
-                    f"{recipe.path}: write.columns: no column {expression}.{did_you_mean(expression, known)}"
-                )
-            graph.data_columns.append((expression, name))
+    edits = [bound.name for bound in graph.stages if bound.stage.kind == "edit"]
+    tags = [b.name for b in graph.stages if b.entry.action == "tag" and b.stage.kind in ("decide", "resolve")]
+    shown = {a.name: a.column.type for a in graph.measured if a.column.ledger}
+    others = {a.name: a.column.type for a in graph.measured if not a.column.ledger}
+    system = {name: kind for name, kind in SYSTEM_COLUMNS.items() if name not in ("text", "bytes", "chars")}
+    flags = {**{f"{name}_changed": pa.bool_() for name in edits}, **{f"{name}_pass": pa.bool_() for name in tags}}
+    ledger = {**system, **graph.input_types, **FATE, **shown, **flags}
+    other = {**others, **{name: SYSTEM_COLUMNS[name] for name in ("text", "bytes", "chars")}}
+    default = ["url", "date", *graph.input_types, *shown, *(f"{name}_pass" for name in tags)]
+    graph.write = bind_write(recipe, ledger, other, default)
     needed = {name for bound in graph.stages for name in bound.needs}
-    needed |= {name for name, _ in graph.data_columns} | set(recipe.report.by)
-    graph.read_columns = [name for name in graph.input_types if name in needed]
-    resolving = {name for b in graph.stages if b.stage.kind == "resolve" for name in b.needs}
-    carried = resolving | set(recipe.report.by) | {n for b in graph.stages for n in b.needs}
-    graph.carried = [name for name in graph.read_columns if name in carried]
+    chosen = {name for written in graph.write.sets for name in written.columns} | set(recipe.write.partition)
+    grouped = set(recipe.report.by) | chosen
+    graph.read_columns = [name for name in graph.input_types if name in needed | graph.write.reads | grouped]
+    graph.carried = [name for name in graph.read_columns if name in needed | grouped]

@@ -14,15 +14,30 @@ from itertools import pairwise
 from typing import Literal
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from ..stages.errors import DataError, RecipeError, SetupError, did_you_mean
 from .footers import Footer, RowGroup, read_footers
 from .globs import Found, find_files, format_of
-from .schema import EXTRA, RESERVED, Roles, Union, can_label, canonical, castable, named_type, passed_name, roles
+from .input_runs import InputRun, Runs
+from .schema import (
+    EXTRA,
+    RESERVED,
+    VIA,
+    Roles,
+    Union,
+    can_label,
+    canonical,
+    castable,
+    named_type,
+    parsed_type,
+    passed_name,
+    roles,
+)
 from .storage import InputStream, storage_for
 
 Tag = str | int | float | bool
+SOURCE = "source"  # of several sources, each one's name, where the input does not say it itself
 
 
 class Source(BaseModel):
@@ -30,24 +45,29 @@ class Source(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    files: str | list[str]
-    name: str | None = None
-    root: str | None = None
-    format: Literal["parquet", "jsonl"] | None = None
-    text: str = "text"
-    id: str | None = None
-    url: str | None = None
-    date: str | None = None
-    rename: dict[str, str] = {}
-    tags: dict[str, Tag] = {}
-    columns: dict[str, str] = {}
+    files: str | list[str] = Field(
+        description="glob, folder or list of them; any fsspec URL; {dump} in a path makes a column; an output of Tamis"
+    )
+    name: str | None = Field(default=None, description="goes in front of the files' names; needed with several sources")
+    root: str | None = Field(default=None, description="folder below which files are named (default: before the glob)")
+    format: Literal["parquet", "jsonl"] | None = Field(default=None, description="default: by the ending of the name")
+    text: str = Field(default="text", description="column of the text")
+    id: str | None = Field(default=None, description="column of the doc_id (default: id where there is one)")
+    url: str | None = Field(default=None, description="column of the URL (default: url where there is one)")
+    date: str | None = Field(default=None, description="column of the date (default: date where there is one)")
+    rename: dict[str, str] = Field(default={}, description="column in the files -> its name in this run")
+    tags: dict[str, Tag] = Field(default={}, description="columns with one value for the whole source")
+    columns: dict[str, str] = Field(
+        default={}, description="column -> type: string, int64, double, list<string>; keys of JSON Lines to read"
+    )
 
 
 @dataclass(frozen=True)
 class InputFile:
     """A file of the input. `name` is its `source_file`; `error`: why nothing of it can be read; `note`: what a person
     may want to know (0 bytes); `tags`: columns with one value for the file; `counted`: False where the footer was not
-    read because the listing was limited, so `groups` is empty."""
+    read because the listing was limited, so `groups` is empty; `run`: index of the run of Tamis that wrote it,
+    `run_file`: its path below that run."""
 
     source: int
     name: str
@@ -60,19 +80,30 @@ class InputFile:
     note: str | None = None
     tags: dict[str, Tag | None] = field(default_factory=dict)
     counted: bool = True
+    run: int | None = None
+    run_file: str | None = None
 
 
 @dataclass(frozen=True)
 class Listing:
     """`files` in order of name; `columns`: the input schema after rename, with path columns and tags, without the text,
-    url and date that every batch has."""
+    url and date that every batch has; `packs`: names of small files that earlier runs read together as one unit;
+    `runs`: the runs of Tamis that files came through."""
 
     files: tuple[InputFile, ...]
     columns: pa.Schema
+    packs: tuple[tuple[str, ...], ...] = ()
+    runs: tuple[InputRun, ...] = ()
 
     def to_json(self) -> str:
         files = [asdict(file) | {"groups": [[*asdict(g).values()] for g in file.groups]} for file in self.files]
-        return json.dumps({"columns": base64.b64encode(self.columns.serialize()).decode(), "files": files})
+        columns = base64.b64encode(self.columns.serialize()).decode()
+        runs = [asdict(run) for run in self.runs]
+        return json.dumps({"columns": columns, "packs": self.packs, "runs": runs, "files": files})
+
+    def run_of(self, file: InputFile) -> InputRun | None:
+        """The run that wrote the file."""
+        return None if file.run is None else self.runs[file.run]
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Listing:
@@ -80,7 +111,9 @@ class Listing:
         files = [
             InputFile(**(file | {"groups": tuple(RowGroup(*g) for g in file["groups"])})) for file in data["files"]
         ]
-        return cls(tuple(files), pa.ipc.read_schema(pa.py_buffer(base64.b64decode(data["columns"]))))
+        columns = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(data["columns"])))
+        runs = tuple(InputRun(**run) for run in data["runs"])
+        return cls(tuple(files), columns, tuple(tuple(pack) for pack in data["packs"]), runs)
 
 
 def list_input(sources: Sequence[Source], *, max_footers: int | None = None) -> Listing:
@@ -103,18 +136,37 @@ def list_input(sources: Sequence[Source], *, max_footers: int | None = None) -> 
 
     union = Union()
     seen: list[set[str]] = [set() for _ in sources]
+    own_roles: dict[str, Roles] = {}
+    empty: list[tuple[str, Roles, pa.Schema]] = []
+    for (name, source, found), kind in zip(named, formats):
+        footer = footers.get(found.url)
+        if kind == "jsonl":
+            for column, (_, column_type) in jsonl_columns(sources[source], found.run, name).items():
+                union.add(column, column_type, name)
+        elif isinstance(footer, Footer):
+            names = footer.schema.names
+            has_rows = any(group.rows for group in footer.groups)
+            if has_rows or sources[source].text in names:
+                own_roles[name] = roles(sources[source], names, name, through=found.run is not None)
+                seen[source].update(names)
+            if has_rows:
+                _add_parquet(union, sources[source], own_roles[name], footer.schema, name)
+            elif name in own_roles:
+                empty.append((name, own_roles[name], footer.schema))
+    for name, file_roles, schema in empty:  # without values, so their types decide nothing where another file has some
+        for out, column in file_roles.passed.items():
+            if out not in union:
+                union.add(out, canonical(schema.field(column).type), name)
+    sourced = _without_source(sources, union, [own_roles.get(name) for name, _, _ in named], named)
+
+    runs = list(dict.fromkeys(found.run.root for _, _, found in named if found.run))
+    by_root = {found.run.root: found.run for _, _, found in named if found.run}
     files = []
     for (name, source, found), kind in zip(named, formats):
         footer = footers.get(found.url)
-        file_roles: Roles | None = None
-        if isinstance(footer, Footer) and any(group.rows for group in footer.groups):
-            file_roles = roles(sources[source], footer.schema.names, name)
-            _add_parquet(union, sources[source], file_roles, footer.schema, name)
-            seen[source].update(footer.schema.names)
-        elif kind == "jsonl":
-            for column, column_type in jsonl_columns(sources[source]).items():
-                union.add(column, column_type, name)
-        tags = _tags(sources[source], found, file_roles, name)
+        tags = _tags(sources[source], found, own_roles.get(name), name)
+        if source in sourced:
+            tags[SOURCE] = sources[source].name
         for column, value in tags.items():
             union.add(column, _tag_type(value), name)
         files.append(
@@ -130,11 +182,30 @@ def list_input(sources: Sequence[Source], *, max_footers: int | None = None) -> 
                 note="0 bytes" if found.size == 0 else None,
                 tags=tags,
                 counted=kind == "jsonl" or found.size == 0 or footer is not None,
+                run=runs.index(found.run.root) if found.run else None,
+                run_file=found.run_file,
             )
         )
     if all(file.counted for file in files):
         _check_named_columns(sources, seen)
-    return Listing(tuple(files), union.schema())
+    return Listing(tuple(files), union.schema(), runs=tuple(by_root[root] for root in runs))
+
+
+def _without_source(
+    sources: Sequence[Source], union: Union, own: Sequence[Roles | None], named: Sequence[tuple[str, int, Found]]
+) -> set[int]:
+    """The sources whose name becomes the column `source`: there are several, and no file of theirs says a source
+    itself. None where other files have a `source` that is no string."""
+    if len(sources) < 2 or union.type_of(SOURCE) not in (None, pa.null(), pa.string()):
+        return set()
+    have = {
+        index
+        for (_, index, found), file_roles in zip(named, own)
+        if SOURCE in {*(file_roles.passed if file_roles else ()), *found.path_columns, *found.folders}
+        or SOURCE in sources[index].tags
+        or (file_roles is None and SOURCE in jsonl_columns(sources[index], found.run, found.url))
+    }
+    return set(range(len(sources))) - have
 
 
 def current_version(file: InputFile) -> str:
@@ -170,16 +241,30 @@ def stop_if_unreadable(stream: InputStream, file: InputFile, error: BaseExceptio
         raise SetupError(f"{file.url}: cannot be read: {stream.failure}") from error
 
 
-def jsonl_columns(source: Source) -> dict[str, pa.DataType]:
-    """Columns of a JSON Lines source: the id, those with a type in the recipe, and `extra` for all other keys."""
+def jsonl_columns(source: Source, run: InputRun | None = None, file: str = "") -> dict[str, tuple[str, pa.DataType]]:
+    """Columns that a JSON Lines file has in this run: name -> (key in the lines, type). The id, the keys that the recipe
+    renames or gives a type, and `extra` for all others; for a file that Tamis wrote, the columns that the run wrote."""
+    if run is not None and run.columns:
+        return _run_columns(source, run, file)
     id_name = source.id or "id"
-    found = {passed_name(source, id_name): pa.string()}
-    for name, type_name in source.columns.items():
+    found = {passed_name(source, id_name): (id_name, pa.string())}
+    for name in (*source.rename, *source.columns):
         if name not in (source.text, source.url or "url", source.date or "date"):
-            found[passed_name(source, name)] = named_type(type_name, f"input: columns: {name}")
+            kind = source.columns.get(name, "string")
+            found[passed_name(source, name)] = (name, named_type(kind, f"input: columns: {name}"))
     if EXTRA in found:
         raise RecipeError(f"input: {EXTRA!r} is the column of all other keys of a JSON line; rename yours")
-    return {**found, EXTRA: pa.string()}
+    return {**found, EXTRA: ("", pa.string())}
+
+
+def _run_columns(source: Source, run: InputRun, file: str) -> dict[str, tuple[str, pa.DataType]]:
+    found: dict[str, tuple[str, pa.DataType]] = {}
+    for out, name in roles(source, list(run.columns), file, through=True).passed.items():
+        asked = source.columns.get(name)
+        kind = parsed_type(run.columns[name]) if asked is None else named_type(asked, f"input: columns: {name}")
+        if kind is not None:
+            found[out] = (name, kind)
+    return {**found, EXTRA: ("", pa.string())} if EXTRA not in found else found
 
 
 def _where(sources: Sequence[Source], index: int) -> str:
@@ -190,6 +275,7 @@ def _named_files(sources: Sequence[Source]) -> list[tuple[str, int, Found]]:
     if not sources:
         raise RecipeError("input: no source")
     named = []
+    runs = Runs()
     for index, source in enumerate(sources):
         where = _where(sources, index)
         if len(sources) > 1 and not source.name:
@@ -197,7 +283,7 @@ def _named_files(sources: Sequence[Source]) -> list[tuple[str, int, Found]]:
         if len(sources) > 1 and "/" in (source.name or ""):
             raise RecipeError(f"{where}: a name has no '/'")
         prefix = f"{source.name}/" if len(sources) > 1 else ""
-        named += [(prefix + found.below, index, found) for found in find_files(source, where)]
+        named += [(prefix + found.below, index, found) for found in find_files(source, where, runs)]
     return named
 
 
@@ -230,10 +316,10 @@ def _add_parquet(union: Union, source: Source, found: Roles, schema: pa.Schema, 
 
 
 def _tags(source: Source, found: Found, file_roles: Roles | None, file: str) -> dict[str, Tag | None]:
-    """Columns with one value for the whole file: its key=value folders, its path columns, the source's tags. A column
-    in the file itself goes before a folder of that name; with the others it is a mistake."""
+    """Columns with one value for the whole file: the run it came through, its key=value folders, its path columns, the
+    source's tags. A column in the file itself goes before a folder of that name; with the others it is a mistake."""
     own = file_roles.passed if file_roles else {}
-    tags: dict[str, Tag | None] = {}
+    tags: dict[str, Tag | None] = {VIA: found.run.name} if found.run and VIA not in own else {}
     for folder, value in found.folders.items():
         out = passed_name(source, folder)
         if out not in own:

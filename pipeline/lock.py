@@ -101,6 +101,15 @@ class Lock:
                 self.storage.write(NAME, self._record())
 
 
+def holder(storage: Storage) -> str:
+    """Who holds an output now, in words; empty if nobody can. Reads only."""
+    try:
+        record = json.loads(storage.read(NAME))
+    except (FileNotFoundError, ValueError):
+        return ""
+    return _alive(record) if isinstance(record, dict) else ""
+
+
 def _started(pid: int) -> str:
     """The process's start time as the kernel tells it; a pid alone may have been given to another process."""
     try:

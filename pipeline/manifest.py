@@ -11,9 +11,12 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from ..stages.errors import StageError
+from .counts import totals
+from .json_sink import sql_type
 from .plan import Plan, Step
 from .receipts import Receipt
 from .run_unit import merge_counts
+from .write import data_schema
 
 PACKAGES = ("tamis", "pyarrow", "numpy", "numba", "duckdb", "xxhash", "ray")
 StepReceipts = Sequence[Mapping[str, Receipt]]  # per step, by unit id
@@ -36,26 +39,35 @@ def build_manifest(
         "recipe": plan.recipe.resolved(),
         "versions": versions(),
         "counts": _counts(plan, receipts, ledger),
-        "stages": _stages(plan, receipts, seconds),
+        "stages": funnel(plan, receipts, seconds),
         "facts": dict(facts),
         "columns": describe_columns(plan),
         "rules": describe_rules(plan),
         "steps": steps,
         "input": _input(plan, receipts[0]),
-        "files": len(files) + 2,
+        "input_runs": [
+            {"name": r.name, "output": r.output, "root": r.root, "plan": r.plan, "checksum": r.checksum}
+            for r in plan.listing.runs
+        ],
+        "sets": totals(plan, files),
+        "data_columns": [
+            {"name": field.name, "type": str(field.type), "sql": sql_type(field.type)} for field in data_schema(plan)
+        ],
     }
 
 
 def _counts(plan: Plan, receipts: StepReceipts, ledger: Sequence[Receipt]) -> dict[str, int]:
     first = receipts[0].values()
     counts = {key: sum(r[key] for r in ledger) for key in ("kept", "dropped", "quarantined")}
-    rows = sum(r["rows"] for r in first)
-    if sum(counts.values()) != rows:
+    outside = sum(r.get("outside", 0) for r in first)
+    rows = sum(r["rows"] for r in first) + outside
+    if sum(counts.values()) + outside != rows:
         raise StageError(f"the ledger does not add up: {counts} of {rows} rows; this is a bug in Tamis")
     lost = [entry for r in first for entry in r["lost"]]
     return {
         "rows": rows,
         **counts,
+        "outside_sample": outside,
         "bytes_read": sum(r["read_bytes"] for r in first),
         "bytes_written": sum(r["alive_bytes"] for r in receipts[-1].values()),
         "files": len(plan.listing.files),
@@ -64,20 +76,22 @@ def _counts(plan: Plan, receipts: StepReceipts, ledger: Sequence[Receipt]) -> di
     }
 
 
-def _stages(plan: Plan, receipts: StepReceipts, seconds: Mapping[str, float]) -> list[dict[str, Any]]:
-    """The funnel: per stage what came in and out, by which rules, in how many seconds."""
+def funnel(plan: Plan, receipts: StepReceipts, seconds: Mapping[str, float]) -> list[dict[str, Any]]:
+    """Per stage what came in and out, by which rules, in how many seconds. `receipts`: of the steps that are done."""
     found = []
     for index, bound in enumerate(plan.graph.stages):
         total: dict[str, Any] = {}
         kind = bound.stage.kind
-        for step, by_unit in zip(plan.steps, receipts, strict=True):
+        for step, by_unit in zip(plan.steps, receipts, strict=False):
             for position, part in enumerate(step.parts):
                 if part.stage == index and (part.method != "measure" or kind == "measure"):
                     for receipt in by_unit.values():
                         merge_counts([total], [receipt["parts"][position]])
         if kind == "resolve":
-            total["seconds"] = seconds[_resolve_step(plan, index).folder]
+            total["seconds"] = seconds.get(_resolve_step(plan, index).folder, 0.0)
         total["seconds"] = round(total.get("seconds", 0.0), 3)
+        for key in ("calls", "cpu_seconds", "call_cpu", "call_tries"):
+            total.pop(key, None)  # costs, which `costs` tells
         found.append({"name": bound.name, "use": bound.use, "kind": kind, **total})
     return found
 
@@ -87,7 +101,8 @@ def _resolve_step(plan: Plan, stage: int) -> Step:
 
 
 def _input(plan: Plan, first: Mapping[str, Receipt]) -> list[dict[str, Any]]:
-    """Every input file with its version and a digest of its texts."""
+    """Every input file with its version and a digest of its texts; for one that a run of Tamis wrote, the index of that
+    run in `input_runs` and its path there."""
     digests: dict[str, int] = {}
     for receipt in first.values():
         for name, part in receipt.get("digests", {}).items():
@@ -95,6 +110,7 @@ def _input(plan: Plan, first: Mapping[str, Receipt]) -> list[dict[str, Any]]:
     return [
         {"name": f.name, "size": f.size, "version": f.version, "note": f.note or f.error}
         | ({"digest": f"{digests[f.name]:016x}"} if f.name in digests else {})
+        | ({} if f.run is None else {"run": f.run, "run_file": f.run_file})
         for f in plan.listing.files
     ]
 

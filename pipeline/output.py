@@ -12,21 +12,25 @@ from typing import Any
 
 from ..stages.errors import SetupError
 from .finished import MANIFEST
+from .replace import settle
 from .storage import storage_at
 from .terminal import place
 
+VIEWS = ("ledger", "data", "quarantine", "quarantine_files")
 HEX_DIGITS = frozenset("0123456789abcdef")
 
 
 class Output:
     """`manifest` and SQL over the views `ledger` and `data`. SetupError where the folder holds no finished run.
 
-    `manifest` is given while a run ends, before its own is written.
+    `manifest` is given while a run ends, before its own is written, and `name`, where the result will stand.
     """
 
-    def __init__(self, folder: str, manifest: dict[str, Any] | None = None) -> None:
+    def __init__(self, folder: str, manifest: dict[str, Any] | None = None, *, name: str | None = None) -> None:
         self.storage = storage_at(folder)
-        self.name = place(self.storage.root)
+        self.name = place(name or self.storage.root)
+        if manifest is None:
+            settle(self.storage)
         try:
             found = json.loads(self.storage.read(MANIFEST)) if manifest is None else manifest
         except FileNotFoundError:
@@ -49,21 +53,63 @@ class Output:
         config: dict[str, Any] = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
         connection = duckdb.connect(":memory:", config=config)
         connection.execute("SET TimeZone = 'UTC'")
-        if not self.storage.local:
-            connection.register_filesystem(self.storage.fs)
-        for view in ("ledger", "data"):
-            paths = [path for path in self.storage.list(view) if path.endswith(".parquet")]
-            if paths:
-                names = ", ".join(_quoted(self._readable(path)) for path in paths)
-                connection.execute(
-                    f"CREATE VIEW {view} AS FROM read_parquet([{names}], hive_partitioning = false, filename = false)"
-                )
+        self.register(connection)
+        for view in VIEWS:
+            if self.paths(view):
+                connection.execute(f"CREATE VIEW {view} AS FROM {self.reading(view)}")
         return connection
 
-    def _readable(self, path: str) -> str:
-        """The file as DuckDB finds it; what it would take for a wildcard stands in brackets."""
-        url = self.storage.url(path)
-        return "".join(f"[{c}]" if c in "*?[" else c for c in url)
+    def register(self, connection: Any) -> None:
+        """Gives the connection the way to this output's files, where they are on an object store."""
+        if not self.storage.local:
+            connection.register_filesystem(self.storage.fs)
+
+    @functools.cached_property
+    def _files(self) -> dict[str, list[str]]:
+        """The files of every view, below the output, in order."""
+        quarantine = {"quarantine": "quarantine/rows.parquet", "quarantine_files": "quarantine/files.parquet"}
+        there = self.storage.list("quarantine")
+        ours = (".parquet", ".jsonl.zst")
+        found = {view: [path for path in self.storage.list(view) if path.endswith(ours)] for view in VIEWS[:2]}
+        return found | {view: [path] if path in there else [] for view, path in quarantine.items()}
+
+    def paths(self, view: str) -> list[str]:
+        """Paths or URLs of the files of a view, in order."""
+        return [self.storage.url(path) for path in self._files[view]]
+
+    def reading(self, view: str) -> str:
+        """What stands behind FROM to read the files of a view, which has some. Where data/ holds several sets, a document
+        may stand in more than one; the column `set_name` tells them apart."""
+        sets = list(self.manifest["recipe"]["write"].get("sets") or ()) if view == "data" else []
+        if not sets:
+            return self._reading(self._files[view])
+        parts = []
+        for name in sets:
+            own = [path for path in self._files[view] if path.startswith(f"data/{name}/")]
+            if own:
+                parts.append(f"SELECT *, {quoted_text(name)} AS set_name FROM {self._reading(own)}")
+        return f"({' UNION ALL '.join(parts)})"
+
+    def _reading(self, paths: Sequence[str]) -> str:
+        names = ", ".join(quoted_text(readable(self.storage.url(path))) for path in paths)
+        if paths[0].endswith(".parquet"):
+            return f"read_parquet([{names}], hive_partitioning = false, filename = false)"
+        types = [f"{quoted_name(c['name'])}: {quoted_text(c['sql'])}" for c in self.manifest["data_columns"]]
+        return (
+            f"read_json([{names}], format = 'newline_delimited', compression = 'zstd', columns = {{{', '.join(types)}}}, "
+            f"hive_partitioning = false, filename = false, maximum_object_size = {self._longest_line})"
+        )
+
+    @functools.cached_property
+    def _longest_line(self) -> int:
+        """Bytes that no line of data/ has more of: an escape makes six bytes of one."""
+        import duckdb
+
+        with duckdb.connect(":memory:") as connection:
+            self.register(connection)
+            query = f"SELECT coalesce(max(bytes_read), 0)::BIGINT FROM {self.reading('ledger')}"
+            longest = int(connection.execute(query).fetchall()[0][0])
+        return max(16 << 20, 6 * longest + (1 << 20))
 
     def rows(self, query: str, values: Sequence[Any] = ()) -> list[dict[str, Any]]:
         """The rows of a query as dicts."""
@@ -95,12 +141,11 @@ class Output:
         return []
 
     def find_text(self, phrase: str, most: int) -> list[dict[str, Any]]:
-        """Kept documents whose text holds the phrase, letter by letter; dicts as those of `find`."""
-        if not self.manifest["counts"]["kept"]:
+        """Written documents whose text holds the phrase, letter by letter; dicts as those of `find`."""
+        if not self.paths("data"):
             return []
-        return self._first(
-            "data", "'keep' AS decision, NULL AS rule, NULL AS reason", "contains(text, ?)", [phrase], most
-        )
+        written = "(source_file, source_row) IN (SELECT (source_file, source_row) FROM data WHERE contains(text, ?))"
+        return self._first("ledger", "decision, rule, reason", written, [phrase], most)
 
     def _first(self, view: str, fate: str, condition: str, values: Sequence[Any], most: int) -> list[dict[str, Any]]:
         return self.rows(
@@ -123,7 +168,13 @@ class Output:
         return [c["name"] for c in self.manifest["columns"] if c["stage"] == stage]
 
 
-def _quoted(text: str) -> str:
+def readable(url: str) -> str:
+    """The file as DuckDB finds it; what it would take for a wildcard stands in brackets."""
+    return "".join(f"[{c}]" if c in "*?[" else c for c in url)
+
+
+def quoted_text(text: str) -> str:
+    """A string as SQL takes it."""
     escaped = text.replace("'", "''")
     return f"'{escaped}'"
 

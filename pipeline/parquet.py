@@ -20,6 +20,7 @@ import xxhash
 
 GROUP_BYTES = 64_000_000  # of text in one row group
 GROUP_ROWS = 1 << 17
+PIECES = 64  # held at most: a table of a few rows and many columns weighs more than its values
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class ParquetSink:
     `hash` describe it afterwards. Where the block fails nothing more goes to the file, not even a footer."""
 
     def __init__(self, file: BinaryIO, schema: pa.Schema, layout: Layout) -> None:
-        self.file = _Hashing(file)
+        self.file = Hashing(file)
         self.schema, self.layout = schema, layout
         self.rows = 0
         self._pending: list[pa.Table] = []
@@ -76,6 +77,8 @@ class ParquetSink:
                 fits = max(fits, 1)  # a row larger than a group is a group of its own
             if fits:
                 self._pending.append(table.slice(start, fits))
+                if len(self._pending) >= PIECES:
+                    self._pending = [pa.concat_tables(self._pending).combine_chunks()]
                 self._pending_rows += fits
                 self._pending_bytes += int(ends[fits - 1])
             start += fits
@@ -117,7 +120,7 @@ class ParquetSink:
         return self.file.hash.hexdigest()
 
 
-class _Hashing:
+class Hashing:
     """A write-only file that hashes and counts what goes through it."""
 
     def __init__(self, file: BinaryIO) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import xxhash
 
@@ -18,7 +18,10 @@ from .listing import InputFile, Listing
 from .readers import Segment
 from .recipe import Recipe
 
-FORMAT = 1  # of attributes and receipts: raise it when files of an older version can no longer be read
+PACKED = 8  # files below this part of unit_size are packed
+LEAST_SAMPLE = 1e-3  # units span at most a thousand times as much of the input in a sample
+LEAST_SAMPLE = 1e-3  # units span at most so many times more of the input in a sample
+FORMAT = 2  # of attributes and receipts: raise it when files of an older version can no longer be read
 
 
 @dataclass(frozen=True)
@@ -76,11 +79,25 @@ class Plan:
 def make_plan(recipe: Recipe, listing: Listing) -> Plan:
     """Raises RecipeError for anything that cannot work."""
     graph = build_graph(recipe, listing.columns)
-    units = list(make_units(listing, recipe.unit_size))
-    steps = _steps(recipe, listing, graph)
-    final = [steps[-1].key, _listing_key(listing), [u.id for u in units], recipe.write.model_dump(mode="json")]
+    units = planned_units(listing, recipe.unit_size, recipe.units, recipe.sample)
+    everything = _listing_key(listing)
+    if recipe.units:
+        everything = digest([everything, [unit.id for unit in units]])
+    steps = _steps(recipe, everything, graph)
+    final = [steps[-1].key, everything, recipe.write.model_dump(mode="json")]
     final += [graph.data_columns, recipe.report.by, recipe.name]
     return Plan(recipe, listing, graph, units, steps, digest(final))
+
+
+def planned_units(listing: Listing, unit_size: int, most: int | None, sample: float | None) -> list[Unit]:
+    """The units of a run: all of them, or at most `most`, evenly spaced, as the first files of a crawl are not like the
+    others. Those of a sample span more of the input, so that each holds as much to do as one of a whole run: what a unit
+    costs by itself then has its true share in the sample's seconds and bytes."""
+    if sample is not None:
+        listing, unit_size = replace(listing, packs=()), round(unit_size / max(sample, LEAST_SAMPLE))
+    units = list(make_units(listing, unit_size))
+    count = len(units) if most is None else min(most, len(units))
+    return [units[index * len(units) // count] for index in range(count)]
 
 
 # --- units --------------------------------------------------------------------------------------------------------
@@ -88,29 +105,52 @@ def make_plan(recipe: Recipe, listing: Listing) -> Plan:
 
 def make_units(listing: Listing, unit_size: int) -> Iterator[Unit]:
     """Cuts large files at row groups and packs small neighbours. Where a pack ends depends on the names in it, so that
-    an added file changes the pack it falls into and not all that follow."""
+    an added file changes the pack it falls into and not all that follow; packs of earlier runs stay whole."""
     pack: list[Segment] = []
-    pack_bytes = 0
+    pack_bytes = pack_end = 0
+    known = {names[0]: names for names in listing.packs}
     for index, file in enumerate(listing.files):
         pieces = list(_pieces(index, file, unit_size))
-        if len(pieces) == 1 and pieces[0][1] < unit_size // 2:
-            segment, size = pieces[0]
-            if pack and pack_bytes + size > unit_size:
-                yield _unit(listing, pack, pack_bytes)
-                pack, pack_bytes = [], 0
-            pack.append(segment)
-            pack_bytes += size
-            if pack_bytes >= unit_size // 2 and xxhash.xxh3_64_intdigest(file.name.encode()) % 4 == 0:
-                yield _unit(listing, pack, pack_bytes)
-                pack, pack_bytes = [], 0
-            continue
-        if pack:
+        small = len(pieces) == 1 and pieces[0][1] < unit_size // PACKED
+        first = file.name in known and index >= pack_end
+        if pack and (not small or first or index == pack_end or pack_bytes + pieces[0][1] > unit_size):
             yield _unit(listing, pack, pack_bytes)
             pack, pack_bytes = [], 0
-        for segment, size in pieces:
-            yield _unit(listing, [segment], size)
+        if not small:
+            for segment, size in pieces:
+                yield _unit(listing, [segment], size)
+            continue
+        if first:
+            pack_end = index + len(known[file.name])
+        pack.append(pieces[0][0])
+        pack_bytes += pieces[0][1]
+        full = pack_bytes >= unit_size // 2 and xxhash.xxh3_64_intdigest(file.name.encode()) % 4 == 0
+        if full and index >= pack_end:
+            yield _unit(listing, pack, pack_bytes)
+            pack, pack_bytes = [], 0
     if pack:
         yield _unit(listing, pack, pack_bytes)
+
+
+def packs(plan: Plan) -> list[list[tuple[str, str]]]:
+    """(name, version) of the files of every unit made of small files; later runs leave these units together."""
+    found = []
+    for unit in plan.units:
+        files = [plan.listing.files[segment.file] for segment in unit.segments]
+        if len(files) > 1 or unit.bytes < plan.recipe.unit_size // PACKED:
+            found.append([(file.name, file.version) for file in files])
+    return found
+
+
+def with_packs(listing: Listing, packs: Sequence[Sequence[Sequence[str]]]) -> Listing:
+    """The listing with those packs of earlier runs of which every file is still there, unchanged and side by side."""
+    place = {(file.name, file.version): index for index, file in enumerate(listing.files)}
+    found = []
+    for pack in packs:
+        at = [place.get((name, version), -1) for name, version in pack]
+        if at[0] >= 0 and at == list(range(at[0], at[0] + len(at))):
+            found.append(tuple(name for name, _ in pack))
+    return replace(listing, packs=tuple(found))
 
 
 def _pieces(index: int, file: InputFile, unit_size: int) -> Iterator[tuple[Segment, int]]:
@@ -130,19 +170,25 @@ def _pieces(index: int, file: InputFile, unit_size: int) -> Iterator[tuple[Segme
 
 
 def _unit(listing: Listing, segments: Sequence[Segment], size: int) -> Unit:
-    facts = [(listing.files[s.file].name, listing.files[s.file].version, s.start, s.stop) for s in segments]
+    facts = [(*_identity(listing.files[s.file]), s.start, s.stop) for s in segments]
     return Unit(digest(facts), tuple(segments), size)
 
 
+def _identity(file: InputFile) -> tuple[str, str, list[tuple[str, str]]]:
+    """Name, version, and the columns that hold one value for the whole file, which come from its path and the recipe."""
+    return file.name, file.version, sorted((name, repr(value)) for name, value in file.tags.items())
+
+
 def _listing_key(listing: Listing) -> str:
-    return digest([(f.name, f.version, f.size) for f in listing.files])
+    return digest([(*_identity(f), f.size) for f in listing.files])
 
 
 # --- steps --------------------------------------------------------------------------------------------------------
 
 
-def _steps(recipe: Recipe, listing: Listing, graph: Graph) -> list[Step]:
-    """Fuses per-unit stages while their resources are equal; a resolve stage stands alone, its measure half to its left."""
+def _steps(recipe: Recipe, everything: str, graph: Graph) -> list[Step]:
+    """Fuses per-unit stages while their resources are equal; a resolve stage stands alone, its measure half to its left.
+    `everything`: hash of all input that the run reads, on which resolve stages depend."""
     chains: list[tuple[str, list[Part], Resources]] = [("unit", [], Resources())]
     for index, bound in enumerate(graph.stages):
         kind, resources = bound.stage.kind, bound.stage.resources
@@ -153,11 +199,14 @@ def _steps(recipe: Recipe, listing: Listing, graph: Graph) -> list[Step]:
         else:
             _append(chains, Part(index, kind), resources)
     steps: list[Step] = []
-    key = digest([FORMAT, recipe.max_doc, _input_key(recipe), graph.read_columns, graph.carried])
+    key = digest([FORMAT, recipe.max_doc, _input_key(recipe), graph.read_columns])
+    key = digest([key, [(name, str(graph.input_types[name])) for name in graph.carried]])
+    if recipe.observe or recipe.sample is not None:
+        key = digest([key, recipe.observe, recipe.sample, recipe.seed])
     resolved = False
     for position, (kind, parts, _) in enumerate(chains):
         if kind == "resolve" and not resolved:
-            key, resolved = digest([key, _listing_key(listing)]), True
+            key, resolved = digest([key, everything]), True
         key = digest([key, kind, [_part_key(graph, part) for part in parts]])
         name = graph.stages[parts[0].stage].name if kind == "resolve" else "read" if position == 0 else "measure"
         reads = kind == "unit" and (position == 0 or any("text" in graph.stages[p.stage].needs for p in parts))

@@ -17,7 +17,7 @@ from .json_lines import as_string, converter, extra_json, parse_line, text_bytes
 from .lines import BrokenStream, blocks, lines
 from .listing import InputFile, Listing, Source, jsonl_columns, open_listed, stop_if_unreadable
 from .rows import Batch, FileLost, GroupEnd, Segment, assemble, in_batches, judge_texts
-from .schema import EXTRA, passed_name
+from .schema import EXTRA
 
 LINE_LIMIT = 8  # times `max_doc`: every byte of a text may be escaped in six
 BOM = b"\xef\xbb\xbf"
@@ -88,18 +88,14 @@ class _Rows:
         self, listing: Listing, source: Source, file: InputFile, columns: Sequence[str], text: bool, max_doc: int
     ) -> None:
         self.schema, self.file, self.columns, self.text, self.max_doc = listing.columns, file, columns, text, max_doc
-        self.keys = {"id": source.id or "id", "url": source.url or "url", "date": source.date or "date"}
+        run = listing.run_of(file)
+        own_id = "doc_id" if run is not None and "doc_id" in run.columns else "id"
+        self.keys = {"id": source.id or own_id, "url": source.url or "url", "date": source.date or "date"}
         self.text_key = source.text
-        types = jsonl_columns(source)
-        self.id_column = passed_name(source, self.keys["id"])
-        self.typed: dict[str, tuple[str, pa.DataType]] = {}
-        for key in source.columns:
-            name = passed_name(source, key)
-            if name in types:
-                self.typed[name] = (key, types[name])
+        self.typed = {name: member for name, member in jsonl_columns(source, run, file.name).items() if member[0]}
         self.converters = {name: converter(kind) for name, (_, kind) in self.typed.items()}
         self.taken = frozenset({source.text, *self.keys.values(), *(key for key, _ in self.typed.values())})
-        self.want_extra = EXTRA in columns
+        self.want_extra = EXTRA in columns and EXTRA not in self.typed
         self._clear()
 
     def _clear(self) -> None:
@@ -157,7 +153,7 @@ class _Rows:
             url=parts["url"],
             date=parts["date"],
             columns=self.columns,
-            values={self.id_column: parts["id"]} | values,
+            values=values,
             schema=self.schema,
         )
         self._clear()

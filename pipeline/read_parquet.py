@@ -79,7 +79,7 @@ class _Group:
         self.rows = file.groups[group].rows
         self.roles: Roles | None = None
         if self.rows:
-            self.roles = roles(source, parquet.schema_arrow.names, file.name)
+            self.roles = roles(source, parquet.schema_arrow.names, file.name, through=file.run is not None)
 
     def batches(self, stream: InputStream, batch_bytes: int) -> Iterator[Batch]:
         """The batches, then (as the generator's value) why they are void, or None."""

@@ -181,7 +181,7 @@ class ResolveContext:
         self, inputs: Inputs, run: Callable[[Inputs, str, PhaseFunction, Mapping[str, Any]], Iterator[Receipt]]
     ) -> None:
         self.inputs, self.run = inputs, run
-        self.cpu_seconds = 0.0
+        self.cpu_seconds, self.bytes = 0.0, 0
 
     @property
     def stage(self) -> Stage:
@@ -203,4 +203,5 @@ class ResolveContext:
         for receipt in self.run(self.inputs, phase, function, missing):
             done[receipt["item"]] = receipt
         self.cpu_seconds += sum(r.get("cpu_seconds", 0.0) for r in done.values())
+        self.bytes += sum(r.get("size") or 0 for r in done.values())
         return {name: done[name]["facts"] for name in items}

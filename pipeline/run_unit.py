@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ..stages.draws import draws
 from ..stages.errors import DataError
 from .attributes import IDENTITY, LAYOUT, Attributes, Window, attribute_schema, holders
 from .chain import Batch, apply, edit_parts, replay
@@ -26,6 +27,8 @@ from .receipts import Receipt, Receipts
 from .storage import Storage
 
 BATCH_BYTES = 32_000_000
+Item = TypeVar("Item")
+SAMPLE = "run.sample"  # names the draw of `--sample`; no stage can have this name
 
 
 def prepare_process() -> None:
@@ -47,13 +50,18 @@ def run_unit(plan: Plan, storage: Storage, index: int, unit: Unit, files: Sequen
     started, started_cpu = time.time(), time.process_time()
 
     def tables(sink: ParquetSink) -> Iterator[pa.Table]:
-        rows = (
-            _first_pass(plan, index, unit, facts)
-            if index == 0
-            else _later_pass(plan, storage, index, unit, files, facts)
-        )
+        if index:
+            rows = _later_pass(plan, storage, index, unit, files, facts)
+        elif plan.recipe.sample is not None:
+            rows = _sampled_pass(plan, index, unit, facts, plan.recipe.sample)
+        else:
+            rows = _first_pass(plan, index, unit, facts)
+        writing = 0.0
         for table in rows:
-            yield _counted(table, facts)
+            counted, before = _counted(table, facts), time.process_time()
+            yield counted
+            writing += time.process_time() - before
+        facts["write_cpu"] = round(writing, 4)
         facts["seconds"] = round(time.time() - started, 4)
         facts["cpu_seconds"] = round(time.process_time() - started_cpu, 4)
 
@@ -64,7 +72,7 @@ def _counted(table: pa.Table, facts: dict[str, Any]) -> pa.Table:
     """Adds to the receipt what the driver wants to know without opening the file."""
     facts["alive"] += pc.sum(table["alive"]).as_py() or 0
     if "bytes" in table.schema.names:
-        facts["alive_bytes"] += pc.sum(table["bytes"]).as_py() or 0
+        facts["alive_bytes"] += pc.sum(table["bytes"].filter(table["alive"])).as_py() or 0
     if "bytes_read" in table.schema.names:
         facts["read_bytes"] += pc.sum(table["bytes_read"]).as_py() or 0
     bad = pc.sum(pc.is_valid(table["reason"])).as_py() or 0
@@ -111,6 +119,79 @@ def _first_pass(plan: Plan, index: int, unit: Unit, facts: dict[str, Any]) -> It
                 row, counts = row + event.rows, [{} for _ in counts]
 
 
+def _sampled_pass(plan: Plan, index: int, unit: Unit, facts: dict[str, Any], sample: float) -> Iterator[pa.Table]:
+    """The same for a sample: only its rows get attributes. The chain gets batches as large as those of a whole run,
+    gathered from many row groups, so that its seconds tell what a whole run will take."""
+    schema = attribute_schema(plan, index)
+    columns = [plan.graph.input_names[name] for name in plan.graph.read_columns]
+    held: list[pa.Table] = []  # sound rows of the sample on their way to the chain
+    seen = taken = size = 0
+    facts["outside_bytes"] = 0
+
+    def chosen(table: pa.Table) -> pa.Table:
+        nonlocal seen
+        inside = draws(table["doc_id"], seed=plan.recipe.seed, name=SAMPLE) < sample
+        positions = pa.array(seen + np.flatnonzero(inside))
+        seen += len(table)
+        if "text" in table.schema.names:
+            outside = table["text"].filter(pa.array(~inside))
+            facts["outside_bytes"] += pc.sum(pc.binary_length(outside)).as_py() or 0
+        return table.filter(pa.array(inside)).append_column("position", positions)
+
+    def flush() -> Iterator[pa.Table]:
+        nonlocal size
+        if held:
+            source = pa.concat_tables(held).combine_chunks()
+            yield _chain(plan, index, source, schema, facts["parts"])
+            _time_calls(plan, index, source, schema, facts["parts"])
+            held.clear()
+            size = 0
+
+    for segment in unit.segments:
+        file = plan.listing.files[segment.file]
+        group: list[pa.Table] = []
+        row, start = segment.first_row, seen
+        for event in read_segment(
+            plan.listing, plan.recipe.input, segment, columns, max_doc=plan.recipe.max_doc, batch_bytes=BATCH_BYTES
+        ):
+            if isinstance(event, FileLost):
+                facts["lost"].append({"file": event.file, "bytes": event.bytes, "error": event.error})
+                continue
+            if isinstance(event, ReadBatch):
+                group.append(chosen(event.table))
+                if file.groups:
+                    continue
+            elif event.error is not None:
+                yield from flush()
+                seen, group = start, []
+                lost = _lost_rows(schema, file.name, row, event.rows, f"row_group {event.group}: {event.error}")
+                table = chosen(lost.drop_columns("position")).select(schema.names)
+                taken += len(table)
+                yield table
+            for table in group:
+                _add_digest(facts, file.name, table)
+                size += table.nbytes
+                taken += len(table)
+            held += group
+            group = []
+            if size >= BATCH_BYTES:
+                yield from flush()
+            if isinstance(event, GroupEnd):
+                row, start = row + event.rows, seen
+    yield from flush()
+    facts["outside"] = seen - taken
+
+
+def _time_calls(plan: Plan, index: int, source: pa.Table, schema: pa.Schema, counts: Sequence[dict[str, Any]]) -> None:
+    """What a call costs however few rows it gets, measured with one row, beside the calls that were made: a whole run
+    makes as many calls for many more rows, and an estimate from a sample must tell the two apart."""
+    again: list[dict[str, Any]] = [{} for _ in counts]
+    _chain(plan, index, source.slice(0, 1), schema, again)
+    for count, once in zip(counts, again, strict=True):
+        count["call_cpu"] = count.get("call_cpu", 0.0) + once["cpu_seconds"]
+        count["call_tries"] = count.get("call_tries", 0) + 1
+
+
 def _add_digest(facts: dict[str, Any], file: str, table: pa.Table) -> None:
     """Per input file, the sum over its rows of (first half of source_hash) * (2 * row + 1), modulo 2^64: says which
     texts stood in which rows, and does not depend on how the file was cut into units."""
@@ -145,14 +226,16 @@ def _chain(plan: Plan, index: int, source: pa.Table, schema: pa.Schema, counts: 
     good = pc.is_null(reason).to_numpy(zero_copy_only=False)
     live = np.flatnonzero(good)
     text = _one(source["text"])
-    left: dict[str, pa.Array] = {name: _one(source[name]) for name, _ in IDENTITY if name in source.schema.names}
+    own = ("position", *(name for name, _ in IDENTITY))
+    left: dict[str, pa.Array] = {name: _one(source[name]) for name in own if name in source.schema.names}
     left |= {name: _one(source[plan.graph.input_names[name]]) for name in plan.graph.carried}
     lengths = pc.cast(pc.binary_length(text), pa.int64())
     left["bytes_read"], left["chars_read"] = lengths, pc.cast(pc.utf8_length(text), pa.int64())
     whole = len(live) == len(source)
     positions = pa.array(live)
     columns = left if whole else {name: values.take(positions) for name, values in left.items()}
-    batch = Batch(len(source), live, text if whole else text.take(positions), dict(columns))
+    observing = good if plan.recipe.observe else None
+    batch = Batch(len(source), live, text if whole else text.take(positions), dict(columns), observing)
     for part, count in zip(plan.steps[index].parts, counts, strict=True):
         apply(plan, part, batch, count)
     table = batch.result(schema, left)
@@ -192,15 +275,17 @@ def _later_pass(
     needs |= {f"{e.name}_hash" for e in edits} | {name for e in edits for name in e.needs}
     known = [name for name in sorted(needs | {"alive", "bytes"}) if name in at]
     attributes = Attributes(plan, storage, files)
-    alive = attributes.read(["alive"])["alive"].to_numpy()
+    seen = attributes.readable() if plan.recipe.observe else attributes.read(["alive"])["alive"].to_numpy()
     left = Window(attributes, known)
-    for rows, text, _ in living_rows(plan, unit, alive, read_text=step.reads_text):
-        part_left = left.slice(rows.start, len(rows))
-        live = np.flatnonzero(alive[rows.start : rows.stop])
-        columns = {name: _one(part_left[name]).take(pa.array(live)) for name in known if name not in ("alive", "bytes")}
+    for first, rows, text, _ in living_rows(plan, unit, attributes, seen, read_text=step.reads_text):
+        part_left = left.slice(first, rows)
+        live = np.flatnonzero(seen[first : first + rows])
+        given = [name for name in known if name != "alive" and (text is None or name not in ("bytes", "chars"))]
+        columns = {name: _one(part_left[name]).take(pa.array(live)) for name in given}
         if text is not None:
             text = replay(edits, text, pa.table({**columns, "text": text}))
-        batch = Batch(len(rows), live, text, columns)
+        alive = _one(part_left["alive"]).to_numpy(zero_copy_only=False) if plan.recipe.observe else None
+        batch = Batch(rows, live, text, columns, alive)
         for part, count in zip(step.parts, facts["parts"], strict=True):
             apply(plan, part, batch, count)
         table = batch.result(schema, {})
@@ -210,27 +295,76 @@ def _later_pass(
 
 
 def living_rows(
-    plan: Plan, unit: Unit, alive: np.ndarray, *, read_text: bool, columns: Sequence[str] = ()
-) -> Iterator[tuple[range, pa.Array | None, pa.Table | None]]:
-    """Row ranges of a unit in order, each with the text and the source table of its living rows (None without text).
+    plan: Plan,
+    unit: Unit,
+    attributes: Attributes,
+    chosen: np.ndarray,
+    *,
+    read_text: bool = True,
+    columns: Sequence[str] = (),
+) -> Iterator[tuple[int, int, pa.Array | None, pa.Table | None]]:
+    """Ranges of a unit's attribute rows in order, (first, rows), each with the text and the source table of its chosen
+    rows (None without text). Row groups of the source without a chosen row are not read.
 
-    Row groups in which nobody lives are not read. `alive`: bool for every row of the unit.
+    `chosen`: bool for every attribute row of the unit.
     """
     if not read_text:
-        for start in range(0, len(alive), GROUP_ROWS):
-            yield range(start, min(start + GROUP_ROWS, len(alive))), None, None
+        for start in range(0, len(chosen), GROUP_ROWS):
+            yield start, min(GROUP_ROWS, len(chosen) - start), None, None
+        return
+    if plan.recipe.sample is not None:
+        positions = attributes.read(["position"])["position"].to_numpy()
+        yield from _sampled_rows(plan, unit, positions, chosen, columns)
         return
     position = 0
     for segment in unit.segments:
-        for size, table in _pieces(plan, segment, alive, position, columns):
-            rows = range(position, position + size)
-            living = pa.array(alive[rows.start : rows.stop])
-            chosen = table.filter(living) if table is not None else None
-            text = _one(chosen["text"]) if chosen is not None else pa.array([], pa.large_string())
-            yield rows, text, chosen
-            position = rows.stop
-    if position != len(alive):
-        raise DataError(f"unit {unit.id}: {position} rows where {len(alive)} were measured: the source changed since")
+        for size, table in _pieces(plan, segment, chosen, position, columns):
+            found = None if table is None else table.filter(pa.array(chosen[position : position + size]))
+            yield position, size, _text_of(found), found
+            position += size
+    if position != len(chosen):
+        raise DataError(f"unit {unit.id}: {position} rows where {len(chosen)} were measured: the source changed since")
+
+
+def _text_of(table: pa.Table | None) -> pa.Array:
+    return pa.array([], pa.large_string()) if table is None else _one(table["text"])
+
+
+def _sampled_rows(
+    plan: Plan, unit: Unit, positions: np.ndarray, chosen: np.ndarray, columns: Sequence[str]
+) -> Iterator[tuple[int, int, pa.Array, pa.Table | None]]:
+    """The same where attributes stand for the source rows `positions` only; gathers a batch from many row groups."""
+    wide = np.zeros(positions[-1] + 1 if len(positions) else 0, np.bool_)
+    wide[positions] = chosen
+    held: list[pa.Table] = []
+    first = position = size = 0
+    for segment in unit.segments:
+        for rows, table in _pieces(plan, segment, wide, position, columns):
+            inside = np.zeros(rows, np.bool_)
+            inside[: max(len(wide) - position, 0)] = wide[position : position + rows]
+            position += rows
+            if table is not None and inside.any():
+                held.append(table.filter(pa.array(inside)))
+                size += held[-1].nbytes
+            if size >= BATCH_BYTES:
+                last = int(np.searchsorted(positions, position))
+                found = pa.concat_tables(held).combine_chunks()
+                yield first, last - first, _text_of(found), found
+                held, first, size = [], last, 0
+    if first < len(positions):
+        found = pa.concat_tables(held).combine_chunks() if held else None
+        yield first, len(positions) - first, _text_of(found), found
+
+
+def timed(items: Iterator[Item], facts: dict[str, Any], key: str) -> Iterator[Item]:
+    """The same items; the CPU seconds that it takes to get them are added to facts[key]."""
+    while True:
+        started = time.process_time()
+        item = next(items, None)
+        facts[key] += time.process_time() - started
+        if item is None:
+            return
+        yield item
 
 
 def _pieces(

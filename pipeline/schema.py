@@ -6,6 +6,7 @@ the same types. What a type cannot hold is an error of the rows that hold it (`c
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ RESERVED = frozenset(BATCH) | {
     *("n", "row", "alive", "bytes", "chars", "decision", "stage", "rule", "failed", "tags", "out_file", "out_row"),
 }
 EXTRA = "extra"  # all other keys of a JSON line
+VIA = "via"  # the run that a document of an earlier output came through; the nearest one
 PROVENANCE = {"source_file": "origin_file", "source_row": "origin_row", "source_hash": "origin_hash"}
 
 TYPE_NAMES = {
@@ -62,12 +64,29 @@ class Roles:
     passed: dict[str, str]
 
 
-def roles(source: Source, names: Sequence[str], file: str) -> Roles:
+def parsed_type(text: str) -> pa.DataType | None:
+    """The Arrow type that prints as `text`, for the types that a JSON line can hold; None for any other."""
+    item = re.fullmatch(r"(?:large_)?list<\w+: (.+)>", text)
+    if item:
+        inner = parsed_type(item[1])
+        return None if inner is None else pa.list_(inner)
+    moment = re.fullmatch(r"timestamp\[(\w+), tz=(.+)\]", text)
+    if moment:
+        return pa.timestamp(moment[1], moment[2])
+    try:
+        kind = canonical(pa.type_for_alias(text))
+    except ValueError:
+        return None
+    return None if pa.types.is_binary(kind) else kind
+
+
+def roles(source: Source, names: Sequence[str], file: str, *, through: bool = False) -> Roles:
     """Applies a source's column names and renames to a file with the columns `names`. RecipeError naming `file` where
     the text is missing or two columns get one name; an id, url or date that this file lacks is None.
 
     A file that Tamis wrote keeps its identity: doc_id is its id, and its provenance becomes `origin_*`, unless it came
     from such a file itself and has `origin_*` already; then the nearer provenance is left out, the first one stays.
+    `through`: the file lies in a run's output, whose name becomes the column `via`; an older `via` is left out.
     """
     present = set(names)
     if source.text not in present:
@@ -82,7 +101,7 @@ def roles(source: Source, names: Sequence[str], file: str) -> Roles:
     hidden = {source.text, used["url"], used["date"]} | ({"doc_id"} if used["id"] == "doc_id" else set())
     passed: dict[str, str] = {}
     for name in names:
-        if name in hidden:
+        if name in hidden or (through and name == VIA and name not in source.rename):
             continue
         if ours and name in PROVENANCE:
             if PROVENANCE[name] in present:
@@ -189,6 +208,13 @@ class Union:
             )
         # a message should name the file that brought the type, not one that had only nulls
         self._found[name] = (both, seen_in if both == first else file)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._found
+
+    def type_of(self, name: str) -> pa.DataType | None:
+        """The type so far, None for a column that no file has."""
+        return self._found[name][0] if name in self._found else None
 
     def schema(self) -> pa.Schema:
         return pa.schema([(name, kind) for name, (kind, _) in self._found.items()])

@@ -15,15 +15,17 @@ from ruamel.yaml import YAML
 
 from ..stages.base import Resources
 from ..stages.errors import RecipeError
+from .bases import literal
 from .finished import read_manifest
 from .graph import BoundStage
-from .listing import Listing, list_input
-from .plan import Plan, Step, make_plan
+from .listing import Listing
+from .plan import Plan, Step
+from .planning import plan_recipe
 from .receipts import Receipts
 from .recipe import Recipe
 from .schema import RESERVED
 from .storage import storage_at
-from .terminal import plural, size, visible, wrapped
+from .terminal import plural, share, size, visible, wrapped
 
 MAX_FOOTERS = 200
 WIDTH = 110
@@ -31,16 +33,27 @@ WIDTH = 110
 
 def resolved_text(recipe: Recipe) -> str:
     """The recipe as YAML, every default filled in; loading it gives the same plan. Raises RecipeError."""
-    plan = make_plan(recipe, list_input(recipe.input, max_footers=MAX_FOOTERS))
+    plan = planned(recipe)
     resolved = recipe.resolved()
+    _write_dollars(resolved)
     resolved["input"] = [_without_empty(source) for source in resolved["input"]]
     resolved["write"] = _without_empty(resolved["write"])
+    if recipe.write.sets:
+        resolved["write"]["sets"] = {name: _without_empty(one) for name, one in resolved["write"]["sets"].items()}
     resolved["stages"] = [_resolved_stage(bound) for bound in plan.graph.stages]
     text = io.StringIO()
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style, yaml.sort_base_mapping_type_on_output, yaml.width = False, False, WIDTH  # type: ignore[assignment]
     yaml.dump(_without_empty(resolved), text)
     return text.getvalue()
+
+
+def _write_dollars(resolved: dict[str, Any]) -> None:
+    """A dollar in a path is written twice in a recipe, where `$name` is a variable."""
+    for section, keys in [(resolved, ("output", "work")), *((one, ("files", "root")) for one in resolved["input"])]:
+        for key in keys:
+            found = section[key]
+            section[key] = [literal(one) for one in found] if isinstance(found, list) else found and literal(found)
 
 
 def _without_empty(section: dict[str, Any]) -> dict[str, Any]:
@@ -62,9 +75,13 @@ def _resolved_stage(bound: BoundStage) -> dict[str, Any]:
     return entry | config
 
 
-def plan_text(recipe: Recipe) -> str:
-    """The plan in words. Raises RecipeError for anything that cannot work."""
-    plan = make_plan(recipe, list_input(recipe.input, max_footers=MAX_FOOTERS))
+def planned(recipe: Recipe) -> Plan:
+    """The plan as far as `MAX_FOOTERS` footers tell. Raises RecipeError for anything that cannot work."""
+    return plan_recipe(recipe, max_footers=MAX_FOOTERS)
+
+
+def plan_text(plan: Plan) -> str:
+    """The plan in words."""
     lines = [*_head(plan), "", *_steps(plan), *_notes(plan)]
     return "".join(f"{line}\n" for line in lines)
 
@@ -104,6 +121,13 @@ def _input(listing: Listing) -> Iterator[str]:
             f"        estimates from {len(parquet):,} footers: about {round(rows * scale):,} rows "
             f"and {size(text * scale)} of text in the Parquet files"
         )
+    if listing.runs:
+        yield from wrapped(
+            [f"through {listing.runs[0].name} ({listing.runs[0].output})"]
+            + [f"{run.name} ({run.output})" for run in listing.runs[1:]],
+            indent=" " * 8,
+            width=WIDTH,
+        )
     notes = [
         f"{visible(file.name)}: {visible(file.error or file.note or '')}" for file in files if file.error or file.note
     ]
@@ -139,9 +163,25 @@ def _steps(plan: Plan) -> Iterator[str]:
         for part in step.parts:
             bound = plan.stage(part)
             yield from _stage(bound, part.method)
-    asked = plan.recipe.write.shard_size
-    written = size(asked) if asked else "a 64th of the chosen text, 16 to 256 MB"
-    yield f"write   data/, files of {written}; then ledger/, quarantine/, manifest.json"
+    yield from _write(plan)
+
+
+def _write(plan: Plan) -> Iterator[str]:
+    """What is written, with a line for every set."""
+    write = plan.recipe.write
+    if plan.recipe.observe:
+        yield "write   no data/, because the run only observes; ledger/, quarantine/, manifest.json"
+        return
+    asked = size(write.shard_size) if write.shard_size else "a 64th of the chosen text, 16 to 256 MB"
+    folders = "".join(f"{visible(column)}=.../" for column in write.partition)
+    kind = "" if write.format == "parquet" else f"{write.format} "
+    yield (
+        f"write   data/{'SET/' if write.sets else ''}{folders}, {kind}files of {asked}; "
+        "then ledger/, quarantine/, manifest.json"
+    )
+    for name, written in write.sets.items():
+        drawn = f", a sample of {share(written.sample, 1.0)}" if written.sample is not None else ""
+        yield f"  {name:20} {f'where {visible(written.where)}' if written.where else 'kept documents'}{drawn}"
 
 
 def _about(plan: Plan, step: Step) -> str:

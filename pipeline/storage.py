@@ -253,6 +253,22 @@ class Storage:
         skip, below = len(self._base.rstrip("/")) + 1, len(start.rstrip("/")) + 1
         return {name[skip:]: found[name] for name in sorted(found) if "/." not in f"/{name[below:]}"}
 
+    def modified(self, prefix: str) -> dict[str, float]:
+        """The same files with the time at which each was written, in seconds since 1970; 0 where the store has none."""
+        if self.local:
+            found = {}
+            for path in self.list(prefix):
+                with contextlib.suppress(FileNotFoundError):
+                    found[path] = os.stat(self.full(path)).st_mtime
+            return found
+        with explained(self.url(prefix)):
+            try:
+                details = self.fs.find(self.full(prefix), detail=True, withdirs=False)
+            except FileNotFoundError:
+                return {}
+        skip = len(self._base.rstrip("/")) + 1
+        return {name[skip:]: _moment(info) for name, info in sorted(details.items())}
+
     def remove(self, path: str) -> None:
         """Removes a file; an absent one is fine."""
         with explained(self.url(path)), contextlib.suppress(FileNotFoundError):
@@ -323,6 +339,12 @@ class Storage:
             else:
                 return True
         raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _moment(info: dict[str, Any]) -> float:
+    """When the file of an fsspec info record was written."""
+    found = next((info[key] for key in ("LastModified", "last_modified", "mtime", "updated") if info.get(key)), 0.0)
+    return found.timestamp() if hasattr(found, "timestamp") else float(found)
 
 
 def version_of(info: dict[str, Any]) -> str:

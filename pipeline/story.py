@@ -5,9 +5,8 @@ Invariant: the same output gives the same text; stories are picked by what the l
 
 from __future__ import annotations
 
-import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .fate import duplicate_columns
@@ -21,14 +20,15 @@ if TYPE_CHECKING:
 RULES_SHOWN = 3
 SHORT = 2_000  # characters of a document that is good to show
 DIFF_LINES = 12
-PLAIN_PATH = re.compile(r"[\w./:+@-]+\Z", re.ASCII)
 
 
 def summary(result: Result) -> str:
     """The text that `tamis run` ends with, a newline at its end."""
     output = Output(result.output)
     lines = [] if result.fresh else [f"nothing to do: {output.name} holds the finished run of this recipe", ""]
-    lines += [*_totals(output), "", *_funnel(output)]
+    counts = output.manifest["counts"]
+    funnel = _funnel(output.stages, counts["rows"] - counts["outside_sample"], counts["kept"])
+    lines += [*_totals(output), "", *funnel]
     if result.fresh:
         found = silences(output)
         lines += ["", "silent or suspicious", *(f"  {line}" for line in found)] if found else []
@@ -38,8 +38,12 @@ def summary(result: Result) -> str:
 
 
 def unfinished_summary(result: Result) -> str:
-    """The text that `tamis run --until STAGE` ends with."""
-    return f"{result.output}: stopped as asked; the same command without --until goes on\n"
+    """The text that `tamis run --until STAGE` ends with: the funnel of the stages that are done."""
+    done = [stage for stage in result.stages if "in" in stage]
+    rows = done[0]["in"] if done else 0
+    lines = [*_funnel(done, rows), "", f"stopped after {done[-1]['name'] if done else 'reading'}, as asked"]
+    lines.append("the same command without --until goes on from here")
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _totals(output: Output) -> Iterator[str]:
@@ -57,21 +61,25 @@ def _totals(output: Output) -> Iterator[str]:
         if counts["files_lost"]
         else ""
     )
+    if outside := counts["outside_sample"]:
+        yield f"  a sample: {outside:,} more documents are outside it; duplicates that a sample finds are a lower bound"
+    if output.manifest["recipe"]["observe"]:
+        yield "  an observing run: everything was measured, nothing was dropped or written but the ledger"
     yield f"  {plural(counts['files'], 'input file')}, {counts['files_lost']:,} of them lost in whole or in part{lost}"
 
 
-def _funnel(output: Output) -> Iterator[str]:
-    """A row a stage: documents in, dropped, their share of what came in, the rules that dropped most, seconds."""
+def _funnel(stages: Sequence[Mapping[str, Any]], before: int, kept: int | None = None) -> Iterator[str]:
+    """A row a stage: documents in, dropped, their share of what came in, seconds, the rules that dropped most."""
     rows = [("stage", "kind", "in", "dropped", "", "seconds", "first failed")]
-    before = output.manifest["counts"]["rows"]
-    unread = before - output.stages[0].get("in", 0) if output.stages else 0
+    unread = before - stages[0].get("in", 0) if stages else 0
     if unread:
         rows.append(("(reading)", "", f"{before:,}", f"{unread:,}", share(unread, before), "", "set aside"))
-    for stage in output.stages:
+    for stage in stages:
         came, left = stage.get("in", 0), stage.get("in", 0) - stage.get("out", 0)
         cells = (f"{came:,}", f"{left:,}" if left else "", share(left, came) if left else "")
         rows.append((stage["name"], stage["kind"], *cells, f"{stage['seconds']:.1f}", _why(stage)))
-    rows.append(("kept", "", f"{output.manifest['counts']['kept']:,}", "", "", "", ""))
+    if kept is not None:
+        rows.append(("kept", "", f"{kept:,}", "", "", "", ""))
     yield from columns(rows, right=(2, 3, 4, 5))
 
 
@@ -161,9 +169,11 @@ def _next(output: Output) -> Iterator[str]:
         "SELECT source_file, source_row FROM ledger ORDER BY decision = 'keep', source_file, source_row LIMIT 1"
     )
     key = shlex.quote(f"{row[0]['source_file']}#{row[0]['source_row']}") if row else "FILE#ROW"
+    if output.storage.exists("report.html"):
+        yield f"report  {visible(output.name)}/report.html"
+        yield ""
     yield "next"
     yield f"  tamis why {name} {visible(key)}"
+    yield f"  tamis show {name} --where \"decision = 'drop'\" --sample -n 3"
+    yield f'  tamis sql {name} "SELECT stage, rule, count(*) FROM ledger GROUP BY ALL ORDER BY 3 DESC"'
     yield f"  tamis verify {name}"
-    if PLAIN_PATH.match(output.name):
-        query = f"SELECT stage, rule, count(*) FROM '{output.name}/ledger/*.parquet' GROUP BY ALL ORDER BY 3 DESC"
-        yield f"  python -c \"import duckdb; duckdb.sql('''{query}''').show()\""

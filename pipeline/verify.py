@@ -6,9 +6,10 @@ named. Files are streamed: memory depends on no file's size.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,15 +21,17 @@ import xxhash
 
 from ..stages.errors import SetupError
 from .finished import CHECKSUMS, MANIFEST
+from .lines import BrokenStream, blocks, lines
 from .output import HEX_DIGITS
-from .storage import Storage, storage_at
+from .storage import InputStream, Storage, storage_at
 from .terminal import place, plural, size, visible
 
 WORK = "work/"
 OF_A_RUN = ("lock.json", "log.jsonl", ".lock-guard")  # come and go; no hash covers them
 PIECE = 8 << 20
 DECISIONS = {"keep": "kept", "drop": "dropped", "quarantine": "quarantined"}
-BROKEN = (OSError, pa.ArrowException, ValueError)
+BROKEN = (OSError, pa.ArrowException, ValueError, KeyError, BrokenStream)
+LINES = ".jsonl.zst"
 
 
 @dataclass
@@ -166,12 +169,16 @@ class _Shard:
 
 @dataclass
 class _Ledger:
-    """What one pass over the ledger counts."""
+    """What one pass over the ledger counts. An observing run writes nothing, so it places nothing. `sets`: written sets
+    in order, and whether each is all that was kept; empty where there are none, and then that holds."""
 
+    observing: bool
+    sets: dict[str, bool] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(DECISIONS.values(), 0))
     shards: dict[str, _Shard] = field(default_factory=dict)
     files: set[str] = field(default_factory=set)
     last: tuple[str, int] = ("", -1)
+    open: dict[str, str] = field(default_factory=dict)  # folder -> its file that holds the last row
 
     def add(self, table: pa.Table) -> str:
         """Takes the next rows; what is wrong with them, or nothing."""
@@ -184,18 +191,46 @@ class _Ledger:
         if not self._follows(table):
             return "its rows are not in the order of source_file and source_row, each once"
         self.files.update(pc.unique(table["source_file"]).to_pylist())
-        kept = pc.equal(table["decision"], "keep")
-        for name in ("out_file", "out_row"):
-            if not pc.is_valid(table[name]).equals(kept):
-                return f"{name} stands where nothing was kept, or lacks where something was"
-        table = table.filter(kept)
-        for name in pc.unique(table["out_file"]).to_pylist():
-            part = table.filter(pc.equal(table["out_file"], name))
+        kept = pc.and_(pc.equal(table["decision"], "keep"), not self.observing)
+        for name, (file, row) in self._members(table).items():
+            exact = self.observing or self.sets.get(name, True)
+            if not pc.is_valid(file).equals(pc.is_valid(row)) or (exact and not pc.is_valid(file).equals(kept)):
+                return f"{_column('out_file', name)} stands where nothing was written, or lacks where something was"
+            if wrong := self._place(table, f"data/{name}/" if name else "data/", file, row):
+                return wrong
+        return self._first(table)
+
+    def _members(self, table: pa.Table) -> dict[str, tuple[pa.ChunkedArray, pa.ChunkedArray]]:
+        """File and row of every set's documents, null for the others."""
+        if not self.sets:
+            return {"": (table["out_file"], table["out_row"])}
+        first, *further = self.sets
+        own = pc.fill_null(pc.starts_with(table["out_file"], f"data/{first}/"), False)
+        found = {first: (pc.if_else(own, table["out_file"], None), pc.if_else(own, table["out_row"], None))}
+        return found | {name: (table[f"out_file_{name}"], table[f"out_row_{name}"]) for name in further}
+
+    def _first(self, table: pa.Table) -> str:
+        """Whether out_file and out_row are those of the first set that holds the document."""
+        files, rows = zip(*self._members(table).values(), strict=True)
+        if table["out_file"].equals(pc.coalesce(*files)) and table["out_row"].equals(pc.coalesce(*rows)):
+            return ""
+        return "out_file and out_row are not those of the first set that holds the document"
+
+    def _place(self, table: pa.Table, folder: str, file: pa.ChunkedArray, row: pa.ChunkedArray) -> str:
+        """Takes the rows of one set; what is wrong with their places, or nothing."""
+        inside = pc.is_valid(file)
+        table, file, row = table.filter(inside), file.filter(inside), row.filter(inside)
+        for name in pc.unique(file).to_pylist():
+            mine = pc.equal(file, name)
+            part, rows = table.filter(mine), row.filter(mine).to_numpy()
             shard = self.shards.setdefault(name, _Shard())
-            rows = part["out_row"].to_numpy()
             if not np.array_equal(rows, np.arange(shard.rows, shard.rows + len(part))):
                 return f"the rows of {visible(name)} are not placed one after the other"
             shard.add(part)
+            own = name.rpartition("/")[0]
+            if not name.startswith(folder) or self.open.get(own, "") > name:
+                return f"{visible(name)} is not the file in which its rows should stand"
+            self.open[own] = name
         return ""
 
     def _follows(self, table: pa.Table) -> bool:
@@ -211,25 +246,32 @@ class _Ledger:
 def _check_sums(storage: Storage, standing: dict[str, int], report: Report) -> None:
     """Ledger, shards, quarantine and manifest must tell the same."""
     manifest = json.loads(storage.read(MANIFEST))
-    ledger, counts = _Ledger(), manifest["counts"]
+    sets = manifest["recipe"]["write"].get("sets") or {}
+    whole = {name: one["where"] is None and one["sample"] is None for name, one in sets.items()}
+    ledger, counts = _Ledger(manifest["recipe"]["observe"], whole), manifest["counts"]
     for path in _parquet(standing, "ledger/"):
-        columns = ("decision", "source_file", "source_row", "source_hash", "out_file", "out_row")
+        columns = ["decision", "source_file", "source_row", "source_hash", "out_file", "out_row"]
+        columns += [_column(name, one) for one in list(sets)[1:] for name in ("out_file", "out_row")]
         if wrong := _read(storage, path, columns, ledger.add):
             report.problems.append(f"{path}: {wrong}")
     if not report.ok:
         return
     total = sum(ledger.counts.values())
-    told = {"rows": total, **ledger.counts}
+    outside = counts["outside_sample"]  # in no file of the output; counted once, by the receipts
+    told = {"rows": total + outside, **ledger.counts}
     for name, count in told.items():
         if counts[name] != count:
             report.problems.append(f"ledger/: {count:,} {name}, {MANIFEST} says {counts[name]:,}")
     _check_shards(storage, standing, ledger, report)
     lost = _check_quarantine(storage, standing, manifest, ledger, report)
     rows = " + ".join(f"{count:,} {name}" for name, count in ledger.counts.items())
-    report.facts.append(f"{plural(total, 'document')} = {rows}")
-    report.facts.append(
-        f"{plural(ledger.counts['kept'], 'row')} of data/ in {plural(len(ledger.shards), 'file')}, each where the ledger says"
-    )
+    rows += f" + {outside:,} outside the sample" if outside else ""
+    report.facts.append(f"{plural(total + outside, 'document')} = {rows}")
+    if not ledger.observing:
+        report.facts.append(
+            f"{plural(sum(s.rows for s in ledger.shards.values()), 'row')} of data/ in "
+            f"{plural(len(ledger.shards), 'file')}, each where the ledger says"
+        )
     report.facts.append(
         f"{plural(counts['files'], 'input file')} = {counts['files'] - lost:,} whole + {lost:,} lost in whole or in part"
     )
@@ -237,7 +279,7 @@ def _check_sums(storage: Storage, standing: dict[str, int], report: Report) -> N
 
 def _check_shards(storage: Storage, standing: dict[str, int], ledger: _Ledger, report: Report) -> None:
     """Every document that the ledger places stands at its place, and nothing else does."""
-    for path in _parquet(standing, "data/"):
+    for path in [*_parquet(standing, "data/"), *(path for path in standing if path.endswith(LINES))]:
         found, told = _Shard(), ledger.shards.get(path, _Shard())
         if wrong := _read(storage, path, ("source_file", "source_row", "source_hash"), found.add):
             report.problems.append(f"{path}: {wrong}")
@@ -286,9 +328,26 @@ def _read(storage: Storage, path: str, columns: Sequence[str], take: Callable[[p
     """Streams columns of a file to `take` until that finds something wrong; what is wrong, or nothing."""
     try:
         with storage.open(path) as stream:
-            for batch in pq.ParquetFile(stream).iter_batches(columns=list(columns), use_threads=False):
-                if wrong := take(pa.Table.from_batches([batch])):
+            if path.endswith(LINES):
+                tables = _tables(stream, path, columns)
+            else:
+                batches = pq.ParquetFile(stream).iter_batches(columns=list(columns), use_threads=False)
+                tables = (pa.Table.from_batches([batch]) for batch in batches)
+            for table in tables:
+                if wrong := take(table):
                     return wrong
     except BROKEN as error:
         return f"cannot be read: {visible(str(error))}"
     return ""
+
+
+def _tables(stream: InputStream, path: str, columns: Sequence[str]) -> Iterator[pa.Table]:
+    """The columns of JSON Lines, some lines at a time; nobody but the limits of memory says how long a line may be."""
+    found = lines(blocks(stream, path), 1 << 62)
+    while piece := list(itertools.islice(found, 1000)):
+        rows = [json.loads(line) for line in piece if line is not None]
+        yield pa.table({name: [row[name] for row in rows] for name in columns})
+
+
+def _column(name: str, written: str) -> str:
+    return f"{name}_{written}" if written else name

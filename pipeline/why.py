@@ -1,16 +1,17 @@
 """`tamis why`: the whole story of one document of a finished run, from its ledger row.
 
 Invariant: only what the story needs is read: identities of the ledger, one row of it, and, where an edit changed the
-text, one row of the source.
+text, one row of the source; the same of every run that the document came through.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from ..stages.errors import RecipeError, did_you_mean
 from .fate import DECISIONS, Row, duplicate_columns, facts_of, fate, judgement, name_of
+from .origin import before, find_origin, find_upstream, reached, upstream_runs
 from .output import Output
 from .terminal import columns, cut, plural, value, visible, wrapped
 
@@ -32,15 +33,19 @@ def story(output: str, *, key: str | None = None, phrase: str | None = None) -> 
     else:
         found = opened.find(key or "", SHOWN + 1)
         if not found:
-            raise RecipeError(_no_document(opened, key or ""))
+            return _story_from_above(opened, key or "")
     row = opened.row(found[0]["source_file"], found[0]["source_row"])
     if row is None:
         raise RecipeError(f"{opened.name}: data/ holds it and the ledger does not: see `tamis verify {opened.name}`")
     lines = list(_matches(found)) if len(found) > 1 else []
-    return "".join(f"{line}\n" for line in [*lines, *tell(opened, row)])
+    return _joined([*lines, *tell(opened, row), *_came_through(opened, row)])
 
 
-def _matches(rows: list[dict[str, Any]]) -> Iterator[str]:
+def _joined(lines: Iterable[str]) -> str:
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _matches(rows: Sequence[Row]) -> Iterator[str]:
     number = f"more than {SHOWN} documents" if len(rows) > SHOWN else f"{len(rows)} documents"
     yield f"{number} match; the story of the first is below"
     listed = [(DECISIONS[r["decision"]], r["rule"] or r["reason"] or "", name_of(r)) for r in rows[:SHOWN]]
@@ -48,13 +53,75 @@ def _matches(rows: list[dict[str, Any]]) -> Iterator[str]:
     yield ""
 
 
+# --- runs before this one -----------------------------------------------------------------------------------------
+
+
+def _came_through(output: Output, row: Row) -> Iterator[str]:
+    """The story in the run whose output this document was read from, and so on up."""
+    earlier = before(output, row)
+    if earlier is None:
+        return
+    yield ""
+    if earlier.run.output is None:
+        yield f"came through {earlier.run.title}, {earlier.run.missing}"
+    elif earlier.row is None:
+        yield f"came through {earlier.run.title}, whose ledger does not have it: see `tamis verify {earlier.run.place}`"
+    else:
+        yield f"came through {earlier.run.title}"
+        further = [*tell(earlier.run.output, earlier.row), *_came_through(earlier.run.output, earlier.row)]
+        yield from (f"  {line}".rstrip() for line in further)
+
+
+def _story_from_above(output: Output, key: str) -> str:
+    """The story of a document that this run's ledger does not have under this key: known by what it was called before
+    the runs that it came through, or dropped by one of them. RecipeError where no run has it."""
+    found = find_upstream(output, key, SHOWN + 1)
+    if not found:
+        row = find_origin(output, key)
+        if row is None:
+            raise RecipeError(_no_document(output, key))
+        return _joined([*tell(output, row), *_came_through(output, row)])
+    lines = list(_matches([one.row for one in found])) if len(found) > 1 else []
+    end = reached(output, found[0])
+    told = [*tell(end.output, end.row), *_came_through(end.output, end.row)]
+    if not end.above:
+        return _joined([*lines, *told])
+    ran = f"{visible(end.output.manifest['name'])} ({visible(end.output.name)})"
+    what, _, how = fate(end.output, end.row).partition(" ")
+    ended = f"{what.rstrip(':')} in {ran}{':' if what.endswith(':') else ''} {how}"
+    unread = ", and was not read from there" if what == "kept:" else ""
+    head = [f"not in {visible(output.manifest['name'])} ({visible(output.name)}): {ended}{unread}", ""]
+    return _joined([*lines, *head, *(f"  {line}".rstrip() for line in told)])
+
+
+def _survivor_came_through(output: Output, row: Row) -> Iterator[str]:
+    """For a duplicate whose kept document came through an earlier run: which one, and what it was called there."""
+    at = duplicate_columns(output, row["stage"])
+    if (
+        not output.manifest.get("input_runs")
+        or not at
+        or row[at["kept_row"]] is None
+        or row.get(at.get("kept_output", ""))
+    ):
+        return
+    kept = {"source_file": row[at["kept_file"]], "source_row": row[at["kept_row"]]}
+    earlier = before(output, kept)
+    if earlier is not None:
+        there = (
+            f", there {name_of(earlier.row)}" if earlier.row else f", {earlier.run.missing}" * (not earlier.run.output)
+        )
+        yield f"        the kept one came through {earlier.run.title}{there}"
+
+
 def _no_document(output: Output, key: str) -> str:
     file, _, row = key.rpartition("#")
     names = [f["name"] for f in output.manifest["input"]]
     if row.isdecimal() and file in names:
-        return f"{output.name}: {visible(file)} has no document in row {row}; rows count from 0, lines of JSON Lines from 1"
+        return f"{output.name}: {visible(file)} has no document in row {row}; rows and lines count from 0"
+    runs = ", ".join(run.title if run.output else f"{run.title}, {run.missing}" for run in upstream_runs(output))
+    above = f", nor in the runs that it read: {runs}" if runs else ""
     hint = did_you_mean(file, names) if row.isdecimal() and file else ""
-    return f"{output.name}: no document has the doc_id, file#row, URL or source_hash {visible(key)!r}.{hint}"
+    return f"{output.name}: no document has the doc_id, file#row, URL or source_hash {visible(key)!r}{above}.{hint}"
 
 
 def _no_text(output: Output, phrase: str) -> str:
@@ -69,7 +136,8 @@ def _no_text(output: Output, phrase: str) -> str:
 
 def tell(output: Output, row: Row, *, brief: bool = False, diff_lines: int = DIFF_LINES) -> list[str]:
     """The lines of a story: who, fate, failed rules, and what every stage did. `brief` leaves out the stages."""
-    lines = [*_who(row, brief), f"fate    {fate(output, row)}", *_failed(output, row, brief)]
+    lines = [*_who(row, brief), f"fate    {fate(output, row)}"]
+    lines += [*_survivor_came_through(output, row), *_failed(output, row, brief)]
     if not brief:
         lines += ["", *_path(output, row)]
     if diff_lines and any(row.get(f"{s['name']}_changed") for s in output.stages):

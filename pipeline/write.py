@@ -1,7 +1,8 @@
 """The writing: curated shards in identity order, each document's text checked against the hash of its last version.
 
 Invariant: which document stands in which file and row follows from the committed decisions and sizes alone, neither
-from workers nor from units: a document belongs to the shard into which its first byte of kept text falls.
+from workers nor from units. With one key (see `sets`) a document belongs to the shard into which its first byte of
+chosen text falls. With several, all keys share such spans of the chosen text; in a span each key has parts of its own.
 """
 
 from __future__ import annotations
@@ -9,185 +10,224 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ..stages import sql
 from ..stages.errors import DataError, StageError
-from .attributes import Attributes, Window, holders
+from .attributes import Window, holders
 from .chain import edit_parts, hashes, last_hash, replay
-from .graph import SYSTEM_COLUMNS
+from .counts import text_sizes
+from .data_columns import PROVENANCE
+from .graph import SYSTEM_COLUMNS, BoundStage
+from .json_sink import FRAME_BYTES, JsonLinesSink
+from .ledger import LedgerRows, ledger_schema
 from .parquet import Layout, ParquetSink
 from .plan import Plan
 from .receipts import Receipt, Receipts
-from .run_unit import living_rows
+from .run_unit import living_rows, timed
 from .storage import Storage
+from .write_tasks import DataLayout, WriteTask
 
-DATA_LAYOUT = Layout(
+LAYOUT = Layout(
     level=1, group_bytes=32_000_000, dictionary=("source_file", "lang", "source", "license", "host", "domain", "suffix")
 )
-PROVENANCE = ("doc_id", "source_file", "source_row", "source_hash")
-
-
-@dataclass(frozen=True)
-class WriteTask:
-    """Consecutive shards, first <= shard < stop, and the units that may hold their documents. `before[i]`: bytes of
-    kept text in front of units[i]."""
-
-    item: str
-    first: int
-    stop: int
-    units: tuple[int, ...]
-    before: tuple[int, ...]
-
-
-def shard_size(plan: Plan, chosen_bytes: int) -> int:
-    """The recipe's, else a 64th of the chosen text, at least 16 MB and at most 256 MB."""
-    return plan.recipe.write.shard_size or min(max(chosen_bytes // 64, 16_000_000), 256_000_000)
-
-
-def shard_of(alive: np.ndarray, sizes: np.ndarray, before: int, size: int) -> np.ndarray:
-    """int64 shard of each row of a unit; meaningful where `alive`. `before`: bytes of kept text in front of the unit."""
-    kept = np.where(alive, sizes, 0)
-    return (before + np.cumsum(kept) - kept) // size
-
-
-def write_tasks(plan: Plan, unit_bytes: Sequence[int], unit_rows: Sequence[int], size: int) -> list[WriteTask]:
-    """One task a shard, except where more shards fall into a unit than it has pieces that can be read alone: tasks then
-    begin in it no more often than it has pieces, so that on average a piece is read twice at most.
-
-    `unit_bytes`, `unit_rows`: kept text and kept documents of every unit.
-    """
-    before = np.concatenate([[0], np.cumsum(unit_bytes)]).tolist()
-    shards = before[-1] // size + 1
-    members: list[list[int]] = [[] for _ in range(shards)]
-    joined = [False] * (shards + 1)  # shard k goes with shard k - 1
-    for unit, rows in enumerate(unit_rows):
-        if rows:
-            first, last = before[unit] // size, before[unit + 1] // size
-            for shard in range(first, last + 1):
-                members[shard].append(unit)
-            stride = -(-(last - first) // _pieces(plan, unit))
-            for shard in range(first + 1, last + 1):
-                joined[shard] |= (shard - first) % stride > 0
-    tasks: list[WriteTask] = []
-    start = 0
-    for stop in range(1, shards + 1):
-        if joined[stop]:
-            continue
-        units = sorted({unit for shard in members[start:stop] for unit in shard})
-        tasks.append(WriteTask(f"w{start:06d}", start, stop, tuple(units), tuple(before[u] for u in units)))
-        start = stop
-    return tasks
-
-
-def _pieces(plan: Plan, unit: int) -> int:
-    """How many pieces of a unit can be read alone: its row groups; JSON Lines are read from the start of the unit."""
-    files = [(plan.listing.files[segment.file], segment) for segment in plan.units[unit].segments]
-    if any(file.format == "jsonl" for file, _ in files):
-        return 1
-    return max(1, sum(group.rows > 0 for file, part in files for group in file.groups[part.start : part.stop]))
 
 
 def data_schema(plan: Plan) -> pa.Schema:
     """Provenance, chosen columns, text last."""
-    types = {**SYSTEM_COLUMNS, **plan.graph.input_types, **{a.name: a.column.type for a in plan.graph.measured}}
     fields = [(name, SYSTEM_COLUMNS[name]) for name in PROVENANCE]
-    fields += [(name, types[column]) for column, name in plan.graph.data_columns if name not in PROVENANCE]
+    fields += [(column.name, column.type) for column in plan.graph.write.columns]
     return pa.schema([*fields, ("text", pa.large_string())])
 
 
 def run_write(
-    plan: Plan, output: Storage, work: Storage, folder: str, task: WriteTask, files: Sequence[Sequence[str]], size: int
+    plan: Plan,
+    output: Storage,
+    work: Storage,
+    layout: DataLayout,
+    folder: str,
+    task: WriteTask,
+    files: Sequence[Sequence[str]],
 ) -> Receipt:
-    """Writes the shards of one task and commits them. Raises StageError where a text is not the one that was measured,
+    """Writes the files of one task and commits them. Raises StageError where a text is not the one that was measured,
     DataError where the source changed."""
-    facts: dict[str, Any] = {"data": [], "alive": 0, "text_bytes": 0}
+    facts: dict[str, Any] = {"alive": 0, "text_bytes": 0, "read_cpu": 0.0}
     started, started_cpu = time.time(), time.process_time()
     with contextlib.ExitStack() as stack:
-        shards = _Shards(output, data_schema(plan), stack)
+        open_files = _Files(output, layout, data_schema(plan), plan.recipe.write.format, stack)
         for unit, before, unit_files in zip(task.units, task.before, files, strict=True):
-            for table, shard in _chosen_rows(plan, work, task, unit, before, unit_files, size):
+            rows = _UnitRows(plan, layout, task, LedgerRows(plan, work, unit_files), before)
+            for table, at in _chosen_rows(plan, rows, unit, facts):
                 facts["alive"] += len(table)
                 facts["text_bytes"] += pc.sum(pc.binary_length(table["text"])).as_py()
-                cuts = [0, *(np.flatnonzero(np.diff(shard)) + 1).tolist(), len(shard)]
-                for start, stop in itertools.pairwise(cuts):
-                    shards.write(int(shard[start]), table.slice(start, stop - start))
-        shards.close()
-    facts["data"] = shards.written
+                open_files.write(table, rows.span[at], [codes[at] for codes in rows.codes], rows.size[at])
+        open_files.close()
+    facts["data"] = sorted(open_files.written, key=lambda entry: entry["file"])
     facts["seconds"] = round(time.time() - started, 4)
+    facts["read_cpu"] = round(facts["read_cpu"], 4)
     facts["cpu_seconds"] = round(time.process_time() - started_cpu, 4)
     return Receipts(work, folder).commit(task.item, facts)
 
 
-class _Shards:
-    """Writes rows that come in order of their shards."""
+class _UnitRows:
+    """All rows of a unit: `codes`, per set the place of each row's key (-1: not this task's), `span` and `size`."""
 
-    def __init__(self, storage: Storage, schema: pa.Schema, stack: contextlib.ExitStack) -> None:
-        self.storage, self.schema = storage, schema
+    def __init__(self, plan: Plan, layout: DataLayout, task: WriteTask, attributes: LedgerRows, before: int) -> None:
+        self.attributes = attributes
+        self.size = text_sizes(attributes)
+        place = {key: index for index, key in enumerate(layout.keys)}
+        codes: list[list[np.ndarray]] = [[] for _ in plan.graph.write.sets]
+        for group in range(len(attributes.group_rows())):
+            chosen = attributes.chosen(group)
+            keys = np.array([*(place[name] for name in chosen.names), -1], np.int64)
+            for own, found in zip(codes, chosen.codes, strict=True):
+                own.append(keys[found])
+        self.codes = [np.concatenate(own) if own else np.zeros(0, np.int64) for own in codes]
+        text = self.size * sum((own >= 0).astype(np.int64) for own in self.codes)
+        self.span = (before + np.cumsum(text) - text) // layout.span
+        inside = (self.span >= task.first) & (self.span < task.stop)
+        first, stop = task.keys
+        self.codes = [np.where(inside & (own >= first) & (own < stop), own, -1) for own in self.codes]
+        self.mine = np.logical_or.reduce([own >= 0 for own in self.codes])
+
+
+class _Files:
+    """One open file per key. Rows come in identity order, so a later span closes the files of the one before."""
+
+    def __init__(
+        self, storage: Storage, layout: DataLayout, schema: pa.Schema, kind: str, stack: contextlib.ExitStack
+    ) -> None:
+        self.storage, self.layout, self.schema, self.kind = storage, layout, schema, kind
         self.stack = stack  # an open file is withdrawn where the task fails
         self.written: list[dict[str, Any]] = []
-        self._shard, self._name = -1, ""
-        self._sink: ParquetSink | None = None
+        self._open: dict[int, _File] = {}
+        self._filled: dict[int, int] = {}  # text of a key in this span so far
+        self._span = -1
 
-    def write(self, shard: int, table: pa.Table) -> None:
-        if shard != self._shard:
-            self.close()
-        if self._sink is None:
-            self._shard, self._name = shard, f"data/part-{shard:06d}.parquet"
-            file = self.stack.enter_context(self.storage.writer(self._name))
-            self._sink = self.stack.enter_context(ParquetSink(file, self.schema, DATA_LAYOUT))
-        self._sink.write(table)
+    def write(self, table: pa.Table, span: np.ndarray, codes: Sequence[np.ndarray], size: np.ndarray) -> None:
+        """Rows with the span of each, per set its key or -1, and its bytes. Spans never go down."""
+        cuts = [0, *(np.flatnonzero(np.diff(span)) + 1).tolist(), len(span)]
+        for start, stop in itertools.pairwise(cuts):
+            if span[start] != self._span:
+                self.close()
+                self._filled.clear()
+                self._span = int(span[start])
+            for keys in codes:
+                order = np.argsort(keys[start:stop], kind="stable") + start
+                ends = [0, *(np.flatnonzero(np.diff(keys[order])) + 1).tolist(), stop - start]
+                for first, last in itertools.pairwise(ends):
+                    key = int(keys[order[first]])
+                    if key >= 0:
+                        self._add(key, table, order[first:last], size)
+
+    def _add(self, key: int, table: pa.Table, rows: np.ndarray, size: np.ndarray) -> None:
+        """The next rows of a key, into the part in which the first byte of each falls."""
+        ends = self._filled.get(key, 0) + np.cumsum(size[rows])
+        parts = (ends - size[rows]) // self.layout.shard
+        self._filled[key] = int(ends[-1])
+        cuts = [0, *(np.flatnonzero(np.diff(parts)) + 1).tolist(), len(rows)]
+        for start, stop in itertools.pairwise(cuts):
+            own = rows[start:stop]
+            whole = 2 * len(own) > len(table) and own[-1] - own[0] + 1 == len(own)
+            # rows are copied out of the batch, or a few that wait for their row group would hold all of it
+            chosen = table.slice(own[0], len(own)) if whole else table.take(pa.array(own))
+            self._file(key, int(parts[start])).write(chosen)
+
+    def _file(self, key: int, part: int) -> ParquetSink | JsonLinesSink:
+        found = self._open.get(key)
+        if found is not None and found.part != part:
+            self._close(key)
+            found = None
+        if found is None:
+            number = f"{self._span:06d}" if self.layout.plain else f"{self._span:06d}-{part:02d}"
+            found = self._open[key] = _File(self, f"data/{self.layout.keys[key]}part-{number}.{self.kind}", part)
+        return found.sink
+
+    def _close(self, key: int) -> None:
+        file = self._open.pop(key)
+        file.stack.close()
+        entry = {
+            "file": file.name,
+            "key": key,
+            "rows": file.sink.rows,
+            "bytes": file.sink.bytes,
+            "hash": file.sink.hash,
+        }
+        self.written.append(entry)
 
     def close(self) -> None:
-        if self._sink is not None:
-            self.stack.close()
-            sink, entry = self._sink, {"file": self._name, "shard": self._shard}
-            self.written.append(entry | {"rows": sink.rows, "bytes": sink.bytes, "hash": sink.hash})
-        self._sink = None
+        for key in list(self._open):
+            self._close(key)
+
+
+class _File:
+    """One open file of data/."""
+
+    def __init__(self, files: _Files, name: str, part: int) -> None:
+        self.name, self.part, self.stack = name, part, contextlib.ExitStack()
+        files.stack.push(self.stack)
+        file = self.stack.enter_context(files.storage.writer(name))
+        held = files.layout.open_bytes
+        self.sink: ParquetSink | JsonLinesSink
+        if files.kind == "parquet":
+            layout = replace(LAYOUT, group_bytes=min(LAYOUT.group_bytes, held))
+            self.sink = self.stack.enter_context(ParquetSink(file, files.schema, layout))
+        else:
+            self.sink = self.stack.enter_context(JsonLinesSink(file, files.schema, min(FRAME_BYTES, held)))
 
 
 def _chosen_rows(
-    plan: Plan, work: Storage, task: WriteTask, unit: int, before: int, files: Sequence[str], size: int
+    plan: Plan, rows: _UnitRows, unit: int, facts: dict[str, Any]
 ) -> Iterator[tuple[pa.Table, np.ndarray]]:
-    """The rows of a unit that belong to the task's shards, with the columns of the shards, their text replayed and
-    checked; and the shard of each."""
+    """The rows of a unit that the task writes, with the columns of the shards, their text replayed and checked; and
+    their positions in the unit."""
     edits = [bound for _, bound in edit_parts(plan, len(plan.steps))]
-    at = holders(plan, len(plan.steps))
-    wanted = {column for column, _ in plan.graph.data_columns if column in at}
-    needs = {"source_hash", *PROVENANCE, "url", "date", *wanted, *(f"{e.name}_hash" for e in edits)}
-    needs |= {name for e in edits for name in e.needs if name in at}
-    attributes = Attributes(plan, work, files)
-    fates = attributes.read(["alive", "bytes"])
-    alive = fates["alive"].to_numpy()
-    shard = shard_of(alive, pc.fill_null(fates["bytes"], 0).to_numpy(), before, size)
-    mine = alive & (shard >= task.first) & (shard < task.stop)
-    left = Window(attributes, sorted(needs))
-    from_source = [c for c, _ in plan.graph.data_columns if c not in at]
-    source_names = [plan.graph.input_names[c] for c in from_source]
-    schema = data_schema(plan)
-    for rows, text, source in living_rows(plan, plan.units[unit], mine, read_text=True, columns=source_names):
+    told = {*ledger_schema(plan).names, *holders(plan, len(plan.steps))}
+    wanted = plan.graph.write.reads - {"text", "bytes", "chars"}
+    needs = {"source_hash", *PROVENANCE, *(wanted & told), *(f"{e.name}_hash" for e in edits)}
+    needs |= {name for e in edits for name in e.needs if name in told} - {"text", "bytes", "chars"}
+    from_source = sorted(wanted - told)
+    source_names = [plan.graph.input_names[name] for name in from_source]
+    left = Window(rows.attributes, sorted(needs))
+    found = living_rows(plan, plan.units[unit], rows.attributes, rows.mine, columns=source_names)
+    for first, count, text, source in timed(found, facts, "read_cpu"):
         if text is None or source is None or not len(text):
             continue
-        part = left.slice(rows.start, len(rows)).filter(pa.array(mine[rows.start : rows.stop]))
+        mine = rows.mine[first : first + count]
+        part = left.slice(first, count).filter(pa.array(mine))
         if not part["source_hash"].combine_chunks().equals(source["source_hash"].combine_chunks()):
             raise DataError(f"{part['source_file'][0]} changed since it was measured")
         text = replay(edits, text, part)
-        _check(plan, text, part, edits)
+        _check(text, part, edits)
         columns = {name: part[name] for name in part.schema.names}
-        columns |= {c: source[n] for c, n in zip(from_source, source_names, strict=True)}
-        named = {name: columns[column] for column, name in plan.graph.data_columns}
-        named |= {name: columns[name] for name in PROVENANCE}
-        named["text"] = text
-        chosen = shard[rows.start : rows.stop][mine[rows.start : rows.stop]]
-        yield pa.table({f.name: named[f.name] for f in schema}).cast(schema), chosen
+        columns |= {name: source[given] for name, given in zip(from_source, source_names, strict=True)}
+        yield _data(plan, columns, text), first + np.flatnonzero(mine)
 
 
-def _check(plan: Plan, text: pa.Array, part: pa.Table, edits: Sequence[Any]) -> None:
+def _data(plan: Plan, columns: Mapping[str, pa.ChunkedArray], text: pa.Array) -> pa.Table:
+    """The rows as data/ shows them. RecipeError where a value of an expression of `write.columns` does not fit."""
+    at_hand: dict[str, Any] = {**columns, "text": text}
+    if plan.graph.write.reads & {"bytes", "chars"}:
+        at_hand |= {"bytes": pc.binary_length(text).cast(pa.int64()), "chars": pc.utf8_length(text).cast(pa.int64())}
+    named = {name: at_hand[name] for name in PROVENANCE}
+    named |= {c.name: at_hand[c.columns[0]] for c in plan.graph.write.columns if c.plain}
+    computed = {c.name: c.sql for c in plan.graph.write.columns if not c.plain}
+    if computed:
+        names = sorted({name for c in plan.graph.write.columns if not c.plain for name in c.columns} or {"text"})
+        found = sql.evaluate(pa.table({name: at_hand[name] for name in names}), computed, {})
+        named |= {name: found[name] for name in computed}
+    named["text"] = text
+    schema = data_schema(plan)
+    return pa.table({field.name: named[field.name] for field in schema}).cast(schema)
+
+
+def _check(text: pa.Array, part: pa.Table, edits: Sequence[BoundStage]) -> None:
     expected = last_hash(edits, part)
     wrong = pc.not_equal(pa.array(hashes(text), pa.string()), expected)
     if pc.any(wrong).as_py():

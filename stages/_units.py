@@ -15,6 +15,18 @@ NUMBER = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)(?:[eE]([+-]?\d{1,3}))?\s*([A-Za-z
 FACTORS = {"": 1, "b": 1} | {
     prefix + unit: base**power for power, prefix in enumerate("kmgt", 1) for unit, base in (("b", 1000), ("ib", 1024))
 }
+SHARE_SCHEMA = {
+    "anyOf": [
+        {"type": "number", "minimum": 0, "maximum": 1},
+        {"type": "string", "pattern": r"^\s*[0-9.]+([eE][+-]?\d+)?\s*%?\s*$"},
+    ]
+}
+SIZE_SCHEMA = {
+    "anyOf": [
+        {"type": "integer", "minimum": 1},
+        {"type": "string", "pattern": r"^\s*[0-9.]+([eE][+-]?\d+)?\s*([kKmMgGtT][iI]?)?[bB]?\s*$"},
+    ]
+}
 
 
 class UnitError(RecipeError, ValueError):

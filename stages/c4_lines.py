@@ -19,12 +19,16 @@ from .base import Column, Stage, StageConfig
 class C4LinesConfig(StageConfig):
     """Every test can be switched off: null, false or 0. FineWeb sets `terminal_punct: false`."""
 
-    citations: bool = True
-    terminal_punct: bool = True
-    min_words: StrictInt | Literal[False] | None = Field(3, ge=0)
-    max_word_length: StrictInt | Literal[False] | None = Field(1000, ge=0)
-    javascript: bool = True
-    policy: bool = True
+    citations: bool = Field(default=True, description="cut citation marks: [1], [], [edit], [citation needed]")
+    terminal_punct: bool = Field(default=True, description="remove lines that do not end in . ? ! or a quotation mark")
+    min_words: StrictInt | Literal[False] | None = Field(
+        default=3, ge=0, description="remove lines of fewer words (white space)"
+    )
+    max_word_length: StrictInt | Literal[False] | None = Field(
+        default=1000, ge=0, description="remove lines with a longer word, in characters"
+    )
+    javascript: bool = Field(default=True, description="remove lines that mention javascript")
+    policy: bool = Field(default=True, description="remove lines on terms of use, privacy and cookies")
 
 
 class C4Lines(Stage):

@@ -18,7 +18,7 @@ from typing import Any, cast
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from ._groups import (
     AgainstContext,
@@ -45,19 +45,26 @@ Entry = str | dict[str, tuple[str | bool | int, ...]]
 
 
 class ExactDedupConfig(StageConfig):
-    """`key`: text, url, another column, or an SQL expression over columns of the row; a null key matches nothing.
+    """What `use: exact_dedup` takes. How texts and URLs are compared: `_keys.text_keys`, `_keys.normal_url`."""
 
-    `normalize` (text and url only): see `_keys.text_keys`, `_keys.normal_url`; false compares the bytes.
-    `scope`: duplicates count only among documents with equal values of this column; a null scope matches nothing.
-    `prefer`: which of a group stays, see `_prefer`. `against`: earlier outputs of Tamis; a document that one of them
-    kept wins over every document of this run, the outputs in the order given.
-    """
-
-    key: str = "text"
-    normalize: bool = True
-    scope: str | None = None
-    prefer: tuple[Entry, ...] = ()
-    against: tuple[str, ...] = ()
+    key: str = Field(
+        default="text", description="text, url, a column, or SQL over columns of the row; a null key matches nothing"
+    )
+    normalize: bool = Field(
+        default=True,
+        description="text: white space and case do not count; url: in normal form; false compares the bytes",
+    )
+    scope: str | None = Field(
+        default=None, description="duplicates count only among equal values of this column; null matches nothing"
+    )
+    prefer: tuple[Entry, ...] = Field(
+        default=(),
+        description="which one stays: longest, shortest, oldest, newest, COLUMN asc|desc, values(source): [wiki, cc]",
+    )
+    against: tuple[str, ...] = Field(
+        default=(),
+        description="earlier outputs of Tamis; what one of them kept wins over all of this run, in this order",
+    )
 
     @field_validator("prefer")
     @classmethod

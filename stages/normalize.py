@@ -18,12 +18,15 @@ from .base import Column, Stage, StageConfig
 
 
 class NormalizeConfig(StageConfig):
-    """`repair`: mend mis-decoded text with ftfy first (3 MB/s per core, plain ASCII aside).
-    `max_newlines`: cut longer runs of newlines to this many; null leaves them. `strip`: no white space at the ends."""
+    """What `use: normalize` takes."""
 
-    repair: bool = False
-    max_newlines: int | None = Field(None, ge=1)
-    strip: bool = False
+    repair: bool = Field(
+        default=False, description="mend mis-decoded text with ftfy first (3 MB/s per core, plain ASCII aside)"
+    )
+    max_newlines: int | None = Field(
+        default=None, ge=1, description="cut longer runs of newlines to this many; null leaves them"
+    )
+    strip: bool = Field(default=False, description="take white space off both ends")
 
 
 class Normalize(Stage):

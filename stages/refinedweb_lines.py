@@ -19,17 +19,24 @@ _Share = Annotated[StrictFloat, Field(gt=0, le=1)]
 
 
 class RefinedwebLinesConfig(StageConfig):
-    """Every rule can be switched off: null, false or 0. `uppercase`, `numeric`: shares of a line's characters above
-    which it goes; `min_words`: lines with fewer go; phrases are cut in lines of at most `phrase_max_words` words."""
+    """Every rule can be switched off: null, false or 0."""
 
-    uppercase: _Share | Literal[False] | None = 0.5
-    numeric: _Share | Literal[False] | None = 0.999999
-    counters: bool = True
-    min_words: StrictInt | Literal[False] | None = Field(2, ge=0)
-    items_in_cart: bool = True
-    read_more: bool = True
-    sign_in: bool = True
-    phrase_max_words: StrictInt = Field(10, ge=0)
+    uppercase: _Share | Literal[False] | None = Field(
+        default=0.5, description="remove lines with a larger share of capitals"
+    )
+    numeric: _Share | Literal[False] | None = Field(
+        default=0.999999, description="remove lines with a larger share of digits"
+    )
+    counters: bool = Field(default=True, description="remove social counters: 12 likes, 5.1K followers")
+    min_words: StrictInt | Literal[False] | None = Field(
+        default=2, ge=0, description="remove lines of fewer words (white space)"
+    )
+    items_in_cart: bool = Field(default=True, description='cut "items in cart" anywhere in a line')
+    read_more: bool = Field(default=True, description='cut "Read more" at the end of a line')
+    sign_in: bool = Field(default=True, description='cut "Sign-in" at the start of a line')
+    phrase_max_words: StrictInt = Field(
+        default=10, ge=0, description="cut these phrases only in lines of at most so many words"
+    )
 
 
 class RefinedwebLines(Stage):

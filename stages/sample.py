@@ -14,15 +14,16 @@ Without `top` 1-3 are left out, without `docs` 4 and 5.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, WithJsonSchema, field_validator, model_validator
 
 from ._groups import first_rows, gather, part_count, part_of, split, split_by_n, unit_groups
 from ._keys import value_keys
+from ._units import SHARE_SCHEMA
 from ._units import share as parse_share
 from .base import Context, Kind, Rule, Runs, Stage, StageConfig, Task
 from .draws import draws
@@ -32,18 +33,21 @@ FACTS = ("kept", "out_of_groups", "over_quota")
 
 
 class SampleConfig(StageConfig):
-    """`share`: 0.1% or a number above 0, up to 1. Or `per`: a column, with `top`: only its values with most living
-    documents (ties: the smaller value, as text), and `docs`: at most so many documents of each value.
+    """Either `share`, or `per` with `top`, `docs` or both."""
 
-    `key`: documents with equal keys share a draw: doc_id, source_hash (all copies together), domain (whole sites), any
-    column. A document whose key is null is drawn by its doc_id.
-    """
-
-    share: float | None = None
-    key: str = "doc_id"
-    per: str | None = None
-    top: int | None = Field(None, ge=1)
-    docs: int | None = Field(None, ge=1)
+    share: Annotated[float, WithJsonSchema(SHARE_SCHEMA)] | None = Field(
+        default=None, description="share of the documents that stays: 0.1%, or a number above 0, up to 1"
+    )
+    key: str = Field(
+        default="doc_id",
+        description="column whose equal values share a draw: source_hash (all copies together), domain (whole sites); "
+        "a document whose key is null is drawn by its doc_id",
+    )
+    per: str | None = Field(default=None, description="column whose values are groups")
+    top: int | None = Field(
+        default=None, ge=1, description="only the groups with most documents (ties: the smaller value, as text)"
+    )
+    docs: int | None = Field(default=None, ge=1, description="at most so many documents of each group")
 
     @field_validator("share", mode="before")
     @classmethod

@@ -42,9 +42,14 @@ def parse_select_item(text: str, *, where: str = "write.columns") -> tuple[str, 
         name = match[2]
         return parse(match[1], where=where).sql, name[1:-1].replace('""', '"') if name.startswith('"') else name
     expression = parse(text, where=where)
-    if not analyse(text)[1].is_column:
+    if not is_column(text):
         raise RecipeError(f"{where}: {text.strip()}: an expression needs a name: {text.strip()} AS name")
     return expression.sql, next(iter(expression.columns))
+
+
+def is_column(sql: str) -> bool:
+    """Whether a parsed expression is one column as it stands."""
+    return analyse(sql)[1].is_column
 
 
 def substitute(sql: str, columns: Mapping[str, str], params: Mapping[str, str]) -> str:

@@ -61,9 +61,19 @@ _DATATROVE = (
         "paragraphs.paragraphs",
         "share of paragraphs (cut at 2 and more line feeds) that stood there before",
     ),
-    _Signal("dup_para_char_frac", "paragraphs.repeat_chars", "symbols.characters", "their characters over all"),
+    _Signal(
+        "dup_para_char_frac",
+        "paragraphs.repeat_chars",
+        "symbols.characters",
+        "characters of paragraphs that stood there before, over all characters",
+    ),
     _Signal("dup_line_frac", "lines.repeats", "lines.lines", "share of non-empty lines that stood there before"),
-    _Signal("dup_line_char_frac", "lines.repeat_chars", "symbols.characters", "their characters over all"),
+    _Signal(
+        "dup_line_char_frac",
+        "lines.repeat_chars",
+        "symbols.characters",
+        "characters of lines that stood there before, over all characters",
+    ),
     *(
         _Signal(
             f"top_{n}gram",
@@ -189,7 +199,10 @@ _DCLM = (
         "share of non-blank stripped paragraphs (cut at 2 line feeds) that occur twice or more",
     ),
     _Signal(
-        "dup_para_char_frac_dclm", "paragraphs_dclm.repeated_chars", "paragraphs_dclm.chars", "the same by characters"
+        "dup_para_char_frac_dclm",
+        "paragraphs_dclm.repeated_chars",
+        "paragraphs_dclm.chars",
+        "characters of paragraphs that occur twice or more, over those of all",
     ),
     *(
         _Signal(

@@ -183,5 +183,10 @@ def test_the_wheel_holds_the_modules_and_the_recipes_and_nothing_else(tmp_path):
         for path in (ROOT / "configs").rglob("*")
         if path.suffix in (".py", ".yaml")
     }
+    expected |= {
+        f"tamis/{path.relative_to(ROOT).as_posix()}"
+        for path in (ROOT / "pipeline" / "report").iterdir()
+        if path.suffix in (".jinja", ".css", ".js")
+    }
     held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     assert held == expected

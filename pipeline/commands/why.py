@@ -12,7 +12,9 @@ import click
 def command(output: str, key: str | None, phrase: str | None) -> None:
     """Tell a document's whole story. KEY: doc_id, file#row, URL or source_hash.
 
-    Example: tamis why out/quickstart part-00000.parquet#12
+    The story goes on in the runs of Tamis whose outputs this one read; KEY may also be what a document was called there.
+
+    Example: tamis why out/quickstart sample-00000.parquet#12
     """
     from ..why import story
 

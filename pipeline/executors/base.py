@@ -5,12 +5,12 @@ Invariant: work is named by ids and answered by receipts; no text crosses betwee
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ...stages.errors import DataError, RecipeError, SetupError, StageError, TamisError
+from ..logs import collected_logs, trace_of
 from ..plan import Plan
 from ..receipts import Receipt
 from ..run_unit import run_unit
@@ -30,11 +30,12 @@ class UnitWork:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a unit or item has no receipt."""
+    """Why a unit or item has no receipt. `trace`: the traceback with what was logged before, for log.jsonl."""
 
     what: str
     kind: str  # name of a TamisError
     message: str
+    trace: str = ""
 
     def error(self) -> TamisError:
         return KINDS.get(self.kind, StageError)(self.message)
@@ -42,7 +43,8 @@ class Failure:
 
 @dataclass
 class UnitOutcome:
-    """What came of a unit in a chain of per-unit steps: receipts by step index, or a failure."""
+    """What came of a unit in a chain of per-unit steps: receipts by step index, or a failure. A receipt that was made
+    now may have `log`, what was logged meanwhile, which the driver takes out."""
 
     unit: int
     receipts: dict[int, Receipt] = field(default_factory=dict)
@@ -59,9 +61,9 @@ class Executor(Protocol):
         ...
 
     def items(
-        self, function: Callable[..., Receipt], shared: tuple[Any, ...], items: Mapping[str, tuple[Any, ...]]
+        self, what: str, function: Callable[..., Receipt], shared: tuple[Any, ...], items: Mapping[str, tuple[Any, ...]]
     ) -> Iterator[Receipt | Failure]:
-        """`function(*shared, *arguments)` for every item, in any order. `shared` travels once per worker."""
+        """`perform` of every item, in any order. `shared` travels once per worker; `what` is the step or phase."""
         ...
 
     def close(self) -> None: ...
@@ -69,16 +71,28 @@ class Executor(Protocol):
 
 def advance(plan: Plan, storage: Storage, index: int, outcome: UnitOutcome, files: list[str]) -> None:
     """One step of one unit, errors as data: a bad unit must not stop the others."""
-    try:
-        receipt = run_unit(plan, storage, index, plan.units[outcome.unit], files)
-    except Exception as error:
-        outcome.failure = failure_of(f"unit {plan.units[outcome.unit].id}", error)
+    unit = plan.units[outcome.unit]
+    found = perform(f"unit {unit.id}", run_unit, (plan, storage, index, unit, files))
+    if isinstance(found, Failure):
+        outcome.failure = found
         return
-    outcome.receipts[index] = receipt
-    files.append(receipt["file"])
+    outcome.receipts[index] = found
+    files.append(found["file"])
+
+
+def perform(what: str, function: Callable[..., Receipt], arguments: tuple[Any, ...]) -> Receipt | Failure:
+    """The receipt that the function commits, with what was logged meanwhile as `log` (not committed); or a failure."""
+    try:
+        with collected_logs() as records:
+            receipt = function(*arguments)
+    except Exception as error:
+        return failure_of(what, error)
+    return {**receipt, "log": records} if records else receipt
 
 
 def failure_of(what: str, error: BaseException) -> Failure:
+    trace = trace_of(error)
     if isinstance(error, TamisError):
-        return Failure(what, type(error).__name__, f"{what}: {error}" if isinstance(error, StageError) else str(error))
-    return Failure(what, "StageError", f"{what}: {error!r}\n{''.join(traceback.format_exception(error))}")
+        message = f"{what}: {error}" if isinstance(error, StageError) else str(error)
+        return Failure(what, type(error).__name__, message, trace)
+    return Failure(what, "StageError", f"{what}: {error!r}\n{trace}", trace)

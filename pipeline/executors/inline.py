@@ -8,7 +8,7 @@ from typing import Any
 from ..plan import Plan
 from ..receipts import Receipt
 from ..storage import Storage
-from .base import Failure, UnitOutcome, UnitWork, advance, failure_of
+from .base import Failure, UnitOutcome, UnitWork, advance, perform
 
 
 class InlineExecutor:
@@ -26,13 +26,10 @@ class InlineExecutor:
             yield outcome
 
     def items(
-        self, function: Callable[..., Receipt], shared: tuple[Any, ...], items: Mapping[str, tuple[Any, ...]]
+        self, what: str, function: Callable[..., Receipt], shared: tuple[Any, ...], items: Mapping[str, tuple[Any, ...]]
     ) -> Iterator[Receipt | Failure]:
         for name, arguments in items.items():
-            try:
-                yield function(*shared, *arguments)
-            except Exception as error:
-                yield failure_of(name, error)
+            yield perform(name, function, (*shared, *arguments))
 
     def close(self) -> None:
         """Nothing was started."""

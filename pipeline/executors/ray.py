@@ -6,6 +6,7 @@ Invariant: between operators a unit is one row of ids and receipts, `batch_size=
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import logging
 import os
@@ -22,7 +23,8 @@ from ..plan import Plan
 from ..receipts import Receipt, run_identity
 from ..run_unit import prepare_process
 from ..storage import Storage
-from .base import ATTEMPTS, Failure, UnitOutcome, UnitWork, advance, failure_of
+from .base import ATTEMPTS, Failure, UnitOutcome, UnitWork, advance, failure_of, perform
+from .metrics import Metrics
 
 WAVE = 20_000  # units in one pipeline: bounds the driver's object references
 OBJECT_STORE = 256 << 20  # receipts only; Ray's minimum is 75 MB
@@ -33,13 +35,15 @@ _shared: dict[str, Any] = {}  # per worker process: what `ray.put` holds, fetche
 class RayExecutor:
     """See `base.Executor`. Joins the cluster at RAY_ADDRESS, else starts one on this machine with `workers` CPUs."""
 
-    def __init__(self, workers: int | None = None) -> None:
+    def __init__(self, workers: int | None = None, recipe: str = "") -> None:
         self.run = run_identity()
+        self._serial = itertools.count()
         os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
         if not os.environ.get("RAY_ADDRESS"):
             options |= {
+                "address": "local",  # else it would join whatever cluster somebody has started on this machine
                 "num_cpus": workers or os.cpu_count(),
                 "include_dashboard": False,
                 "object_store_memory": OBJECT_STORE,
@@ -52,12 +56,16 @@ class RayExecutor:
         context.enable_progress_bars = False
         context.print_on_execution_start = False
         logging.getLogger("ray.data").setLevel(logging.ERROR)
+        self.metrics = Metrics(recipe)
 
     def units(
         self, plan: Plan, storage: Storage, steps: Sequence[int], work: Sequence[UnitWork]
     ) -> Iterator[UnitOutcome]:
         self._admit(plan, steps)
         shared = {"name": f"{self.run}-{plan.key}", "ref": ray.put((plan, storage))}
+        begun = {todo.unit: len(todo.files) for todo in work}
+        for index in steps:
+            self.metrics.begin(plan.steps[index].name, sum(files <= index for files in begun.values()))
         for start in range(0, len(work), WAVE):
             wave = work[start : start + WAVE]
             rows = [{"unit": todo.unit, "state": json.dumps({"files": todo.files})} for todo in wave]
@@ -73,15 +81,22 @@ class RayExecutor:
                 )
             for batch in pipeline.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
                 for unit, state in zip(batch["unit"].to_pylist(), batch["state"].to_pylist(), strict=True):
-                    yield _outcome(unit, json.loads(state))
+                    outcome = _outcome(unit, json.loads(state))
+                    for index, receipt in outcome.receipts.items():
+                        self.metrics.outcome(plan.steps[index].name, receipt)
+                    if outcome.failure:
+                        failed = max(outcome.receipts, default=begun[unit] - 1) + 1
+                        self.metrics.outcome(plan.steps[failed].name, outcome.failure)
+                    yield outcome
 
     def items(
-        self, function: Callable[..., Receipt], shared: tuple[Any, ...], items: Mapping[str, tuple[Any, ...]]
+        self, what: str, function: Callable[..., Receipt], shared: tuple[Any, ...], items: Mapping[str, tuple[Any, ...]]
     ) -> Iterator[Receipt | Failure]:
         """Plain tasks with a bounded window; a dead process costs one of three attempts."""
         if not items:
             return
-        handle = {"name": f"{self.run}-{len(_shared)}-{id(items)}", "ref": ray.put(shared)}
+        handle = {"name": f"{self.run}-items-{next(self._serial)}", "ref": ray.put(shared)}
+        self.metrics.begin(what, len(items))
         task = ray.remote(num_cpus=1, max_retries=ATTEMPTS - 1)(_run_item)
         waiting = iter(items.items())
         running: dict[Any, str] = {}
@@ -93,9 +108,11 @@ class RayExecutor:
             ready, _ = ray.wait(list(running), num_returns=1)
             name = running.pop(ready[0])
             try:
-                yield ray.get(ready[0])
+                outcome = ray.get(ready[0])
             except ray.exceptions.RayError as error:
-                yield Failure(name, "StageError", f"{name}: its process died {ATTEMPTS} times ({error})")
+                outcome = Failure(name, "StageError", f"{name}: its process died {ATTEMPTS} times ({error})")
+            self.metrics.outcome(what, outcome)
+            yield outcome
 
     def _admit(self, plan: Plan, steps: Sequence[int]) -> None:
         """Refuses what the cluster cannot hold: Ray Data would wait for ever."""
@@ -158,6 +175,7 @@ def _run_item(
     function: Callable[..., Receipt], shared: dict[str, Any], name: str, arguments: tuple[Any, ...]
 ) -> Receipt | Failure:
     try:
-        return function(*_fetch(shared), *arguments)
+        found = _fetch(shared)
     except Exception as error:
         return failure_of(name, error)
+    return perform(name, function, (*found, *arguments))

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import part_commands
+import part_estimate
 import part_heuristics
 import part_job
 import part_memory
@@ -30,6 +31,7 @@ PARTS = {
     "job": part_job.rows,
     "scaling": part_scaling.rows,
     "memory": part_memory.rows,
+    "estimate": part_estimate.rows,
     "commands": part_commands.rows,
 }
 

@@ -23,9 +23,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tamis.pipeline.chain import Batch, apply
-from tamis.pipeline.driver import plan_recipe
 from tamis.pipeline.driver import run as run_recipe
 from tamis.pipeline.plan import Plan
+from tamis.pipeline.planning import plan_recipe
 from tamis.pipeline.recipe import parse_recipe
 from tamis.pipeline.run_unit import BATCH_BYTES, prepare_process
 
@@ -127,7 +127,7 @@ def run(
         rows = next(_groups([sample])).slice(0, WARM_ROWS)
         pq.write_table(rows, f"{folder}/few.parquet")
         small = {**recipe, "input": {"files": f"{folder}/few.parquet"}, "output": f"{folder}/out"}
-        run_recipe(parse_recipe({**small, "report": {"by": []}}))
+        run_recipe(parse_recipe({**small, "report": {"by": [], "pages": False}}))
     watch = _Workers() if executor == "ray" else None
     result, seconds = timed(lambda: run_recipe(parse_recipe(recipe), executor=executor, workers=workers))
     found: dict[str, Any] = {**seconds, "counts": result.manifest["counts"], "stages": result.manifest["stages"]}

@@ -7,63 +7,14 @@ each file written, each receipt created, each folding of receipts, the checksums
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
 
 import pytest
 import runs
+from crashes import Crash, Crasher
 
 from tamis.pipeline.driver import run
 from tamis.pipeline.recipe import load_recipe
-from tamis.pipeline.storage import Storage
-
-
-class Crash(BaseException):
-    """Nothing catches it, and what it passes through cleans up no more than a dead process would."""
-
-
-class Crasher:
-    """Counts commits; at number `at` the process stops, before the commit or right after it."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, at: int, after: bool) -> None:
-        self.at, self.after, self.count, self.where = at, after, 0, ""
-        for name in ("write", "create", "remove"):
-            monkeypatch.setattr(Storage, name, self._wrapped(getattr(Storage, name)))
-        monkeypatch.setattr(Storage, "writer", self._writer(Storage.writer))
-
-    def _step(self, path: str) -> bool:
-        if path.startswith(("lock", ".lock")) or path == "log.jsonl":
-            return False
-        self.count += 1
-        if self.count == self.at:
-            self.where = path
-        return self.count == self.at
-
-    def _wrapped(self, method: Callable[..., Any]) -> Callable[..., Any]:
-        def call(storage: Storage, path: str, *arguments: Any) -> Any:
-            crash = self._step(path)
-            if crash and not self.after:
-                raise Crash
-            result = method(storage, path, *arguments)
-            if crash:
-                raise Crash
-            return result
-
-        return call
-
-    def _writer(self, method: Callable[..., Any]) -> Callable[..., Any]:
-        @contextlib.contextmanager
-        def call(storage: Storage, path: str) -> Iterator[BinaryIO]:
-            crash = self._step(path)
-            with method(storage, path) as file:
-                yield file
-                if crash and not self.after:
-                    raise Crash
-            if crash:
-                raise Crash
-
-        return call
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tamis.pipeline.input_runs import InputRun
 from tamis.pipeline.listing import InputFile, Listing, RowGroup, Source, check_version, current_version, list_input
 from tamis.pipeline.schema import canonical, conform, widen
 from tamis.pipeline.storage import Storage
@@ -266,7 +267,10 @@ files = st.builds(
     note=st.none() | st.text(),
     tags=st.dictionaries(st.text(), simple, max_size=3),
     counted=st.booleans(),
+    run=st.none() | st.integers(0, 9),
+    run_file=st.none() | st.text(),
 )
+read_runs = st.builds(InputRun, *[st.text()] * 5, columns=st.dictionaries(st.text(), st.text(), max_size=2))
 types = st.recursive(
     st.sampled_from(
         [
@@ -288,9 +292,13 @@ types = st.recursive(
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(files, max_size=4), st.dictionaries(st.text(min_size=1), types, max_size=4))
-def test_a_listing_survives_json(found: list[InputFile], columns: dict[str, pa.DataType]) -> None:
-    listing = Listing(tuple(found), pa.schema(list(columns.items())))
+@given(
+    st.lists(files, max_size=4),
+    st.dictionaries(st.text(min_size=1), types, max_size=4),
+    st.lists(read_runs, max_size=2),
+)
+def test_a_listing_survives_json(found: list[InputFile], columns: dict[str, pa.DataType], runs: list[InputRun]) -> None:
+    listing = Listing(tuple(found), pa.schema(list(columns.items())), runs=tuple(runs))
     again = Listing.from_json(listing.to_json())
     assert again == listing
     assert again.to_json() == listing.to_json()

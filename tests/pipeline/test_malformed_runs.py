@@ -41,7 +41,7 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_bad_file_packed_with_good_neighbours_costs_them_nothing(tmp_path: Path, good: Path, kind: str) -> None:
     folder = troubled.write_good(tmp_path / "in")
     troubled.KINDS[kind](folder / kind)
-    output = troubled.run_over(folder, tmp_path / "out", unit_size="128MB")
+    output = troubled.run_over(folder, tmp_path / "out", unit_size="1GB")
     assert len(list((output / "work").glob("read-*/*.parquet"))) == 1
     for part in ("ledger", "data"):
         expected, found = troubled.rows(good, part), troubled.rows(output, part)

@@ -50,6 +50,13 @@ def test_a_run_stopped_on_s3_is_continued_from_its_receipts(inputs: tuple[Path, 
     assert hashes(first.output) == expected
 
 
+def test_a_recipe_may_lie_on_the_server_too(inputs: tuple[Path, str]) -> None:
+    recipe, bucket = inputs
+    storage_at(bucket).write("jobs/recipe.yaml", recipe.read_bytes())
+    assert load_recipe(f"{bucket}/jobs/recipe.yaml").resolved() == load_recipe(recipe).resolved()
+    assert f"{bucket}/jobs/absent.yaml" in runs.tamis("plan", f"{bucket}/jobs/absent.yaml", code=2)
+
+
 @pytest.mark.ray
 def test_ray_workers_reach_the_object_store(inputs: tuple[Path, str]) -> None:
     recipe, bucket = inputs

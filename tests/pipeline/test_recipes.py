@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tamis.pipeline.driver import plan_recipe
+from tamis.pipeline.planning import plan_recipe
 from tamis.pipeline.recipe import load_recipe
 
 ROOT = Path(__file__).parents[2]

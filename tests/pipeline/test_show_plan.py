@@ -11,9 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from tamis.pipeline import show_plan
-from tamis.pipeline.driver import plan_recipe
-from tamis.pipeline.recipe import load_recipe
-from tamis.pipeline.show_plan import plan_text, resolved_text
+from tamis.pipeline.planning import plan_recipe
+from tamis.pipeline.recipe import Recipe, load_recipe
+from tamis.pipeline.show_plan import plan_text as text_of
+from tamis.pipeline.show_plan import planned, resolved_text
 from tamis.stages.base import Stage, StageConfig
 from tamis.stages.errors import RecipeError
 
@@ -60,6 +61,10 @@ class Tagger(Stage):
 
     def measure(self, batch: pa.Table) -> pa.Table:
         return pa.table({"row": pa.nulls(len(batch))})
+
+
+def plan_text(recipe: Recipe) -> str:
+    return text_of(planned(recipe))
 
 
 def test_a_value_that_a_recipe_empties_stays_empty(folder: Path) -> None:
@@ -147,8 +152,8 @@ def test_a_recipe_that_cannot_work_is_refused(folder: Path) -> None:
 def test_planning_imports_no_heavy_library(folder: Path) -> None:
     (folder / "recipe.yaml").write_text(resolved_text(small_recipe(folder)))
     code = (
-        "import sys; from tamis.pipeline.recipe import load_recipe; from tamis.pipeline.show_plan import plan_text; "
-        "plan_text(load_recipe(sys.argv[1])); print([m for m in ('ray', 'numba', 'torch', 'rich') if m in sys.modules])"
+        "import sys; from tamis.pipeline.recipe import load_recipe; from tamis.pipeline.show_plan import plan_text, planned; "
+        "plan_text(planned(load_recipe(sys.argv[1]))); print([m for m in ('ray', 'numba', 'torch', 'rich') if m in sys.modules])"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(folder / "recipe.yaml")], capture_output=True, text=True, check=True

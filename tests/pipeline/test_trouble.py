@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 import runs
 
-from tamis.pipeline.driver import plan_recipe, run, storage_at
+from tamis.pipeline.driver import run, storage_at
 from tamis.pipeline.lock import NAME, Lock
+from tamis.pipeline.planning import plan_recipe
 from tamis.pipeline.progress import Progress
 from tamis.pipeline.recipe import load_recipe
 from tamis.stages.errors import DataError, SetupError

@@ -12,7 +12,8 @@ import runs
 
 from tamis.pipeline import ledger, resolve, run_unit
 from tamis.pipeline.attributes import LAYOUT, Attributes
-from tamis.pipeline.driver import plan_recipe, run
+from tamis.pipeline.driver import run
+from tamis.pipeline.planning import plan_recipe
 from tamis.pipeline.receipts import Receipts
 from tamis.pipeline.recipe import load_recipe
 from tamis.pipeline.storage import storage_at

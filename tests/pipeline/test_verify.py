@@ -132,7 +132,7 @@ def test_an_output_without_a_finished_run_is_no_output(tmp_path: Path, output: P
 def sign(output: Path) -> None:
     """Writes checksums.txt anew over what stands there: the sums alone can then find a lie."""
     lines = []
-    for file in (named_by(output, file) for file in FILES[1:]):
+    for file in [line.split(" ", 2)[2] for line in (output / "checksums.txt").read_text().splitlines()[:-1]]:
         content = (output / file).read_bytes()
         lines.append(f"{xxhash.xxh3_128_hexdigest(content)} {len(content)} {file}\n")
     body = "".join(lines).encode()

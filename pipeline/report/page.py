@@ -1,0 +1,182 @@
+"""The page put together: what the ledger tells, the figures, the template, and a policy that forbids all else.
+
+Invariant: the page holds all that it shows and asks for nothing. Only scripts whose hashes its policy names run; they are
+this folder's page.js and the bundled plotly.js, and the data beside them is JSON, which no browser runs.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import importlib.util
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import DictLoader, Environment, StrictUndefined
+from markupsafe import Markup
+from ruamel.yaml import YAML
+
+from ...stages.errors import SetupError
+from ..output import Output
+from ..silence import silences
+from ..terminal import seconds, size, visible
+from . import charts
+from .distributions import Histogram, TopValues, columns_to_show, distributions
+from .duplicates import clusters
+from .examples import examples
+from .funnel import Fates, group_columns, groups, rule_lines, stage_lines
+from .markup import inline, lines, script_json
+from .numbers import percent, short
+from .rows import observing, open_rows
+from .sections import edits, quarantine
+from .texts import CHARACTERS, heads
+from .thresholds import thresholds
+
+HERE = Path(__file__).parent
+FILES_SHOWN = 30
+
+
+def render_report(output: Output) -> bytes:
+    """The page as UTF-8. A second or two for a corpus of a laptop; see `rows.MOST` and `texts.BUDGET` for larger ones."""
+    return _render(_content(output))
+
+
+def _content(output: Output) -> dict[str, Any]:
+    """Everything that the template shows, by name."""
+    manifest = output.manifest
+    fates = Fates(output)
+    stages = stage_lines(output, fates)
+    rules = rule_lines(output, fates, stages)
+    by = [groups(output, column) for column in group_columns(output)]
+    cuts = thresholds(output)
+    columns = columns_to_show(output, cuts)
+    rows = open_rows(output, [column.name for column in columns])
+    spreads = list(distributions(rows, columns))
+    near = examples(rows, cuts)
+    duplicates = clusters(output)
+    wanted = [row for example in near for side in (example.asked, example.other) for row in side.nearest]
+    wanted += [kept for found in duplicates for _, _, kept in found.largest if kept]
+    figures, ids = _figures(stages, rules, by, spreads, duplicates)
+    return {
+        "manifest": manifest,
+        "counts": {"outside_sample": 0, **manifest["counts"]},
+        "folder": output.name,
+        "recipe": manifest["recipe"],
+        "recipe_text": _yaml(manifest["recipe"]),
+        "observing": observing(output),
+        "stages": stages,
+        "unread": fates.count(decision="quarantine", stage=None),
+        "rows_in_ledger": fates.count(),
+        "rules": rules,
+        "resolves": any(line.kind == "resolve" for line in stages),
+        "by": by,
+        "rows": rows,
+        "read": [spread for spread in spreads if spread.column.read],
+        "unread_columns": _by_stage([spread for spread in spreads if not spread.column.read]),
+        "examples": near,
+        "anchors": {example.threshold: f"near-{i}" for i, example in enumerate(near)},
+        "texts": heads(output, wanted),
+        "characters": CHARACTERS,
+        "edits": edits(output, stages),
+        "quarantine": quarantine(output),
+        "silences": silences(output),
+        "duplicates": duplicates,
+        "total_seconds": sum(line.seconds for line in stages),
+        "noted": [file for file in manifest["input"] if file["note"]][:FILES_SHOWN],
+        "charts": ids,
+        "heights": {figure["id"]: figure["layout"]["height"] for figure in figures},
+        "figures": script_json(figures),
+    }
+
+
+def _by_stage(spreads: Sequence[Histogram | TopValues]) -> dict[str, list[Histogram | TopValues]]:
+    found: dict[str, list[Histogram | TopValues]] = {}
+    for spread in spreads:
+        found.setdefault(spread.column.stage, []).append(spread)
+    return found
+
+
+def _figures(
+    stages: Any, rules: Any, by: Any, spreads: Sequence[Histogram | TopValues], duplicates: Any
+) -> tuple[list[charts.Figure], dict[str, str]]:
+    """The figures, and by what they show the id of each that there is."""
+    found = {
+        "funnel": charts.funnel(stages) if stages and stages[0].came else None,
+        "rules": charts.rules(rules),
+        "times": charts.times(stages),
+    }
+    found |= {f"by/{one.column}": charts.group_shares(one) for one in by}
+    for i, one in enumerate(duplicates):
+        found[f"clusters/{one.stage}"] = charts.clusters(one, f"clusters-{i}")
+    for i, spread in enumerate(spreads):
+        name = f"values-{i}"
+        if isinstance(spread, TopValues):
+            found[f"values/{spread.column.name}"] = charts.top_values(spread, name)
+        else:
+            found[f"values/{spread.column.name}"] = charts.histogram(spread, name)
+    figures = [figure for figure in found.values() if figure is not None]
+    for i, figure in enumerate(figures):
+        figure["id"] = f"chart-{i}"
+    return figures, {what: figure["id"] for what, figure in found.items() if figure is not None}
+
+
+def _yaml(recipe: dict[str, Any]) -> str:
+    stream = io.StringIO()
+    writer = YAML(typ="safe", pure=True)
+    writer.default_flow_style = False
+    writer.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    writer.width = 110
+    writer.dump(recipe, stream)
+    return stream.getvalue()
+
+
+# --- the template -------------------------------------------------------------------------------------------------
+
+
+def _render(content: dict[str, Any]) -> bytes:
+    texts = {name: (HERE / name).read_text("utf-8") for name in ("page.html.jinja", "macros.html.jinja")}
+    environment = Environment(
+        loader=DictLoader(texts), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {
+        "inline": inline,
+        "lines": lines,
+        "short": short,
+        "count": lambda n: f"{n:,}",
+        "size": size,
+        "seconds": seconds,
+        "plain": lambda text: visible(str(text)),
+    }
+    environment.globals |= {"percent": percent, "kind": _kind}
+    scripts = [_plotly(), (HERE / "page.js").read_text("utf-8")]
+    page = environment.get_template("page.html.jinja").render(
+        **content,
+        style=Markup((HERE / "page.css").read_text("utf-8")),
+        scripts=[Markup(script) for script in scripts],
+        policy=_policy(scripts),
+    )
+    return page.encode("utf-8", "backslashreplace")
+
+
+def _plotly() -> str:
+    """plotly.min.js as the plotly package carries it; the package itself is slow to import, and is not."""
+    found = importlib.util.find_spec("plotly")
+    if found is None or not found.submodule_search_locations:
+        raise SetupError("the report needs plotly: pip install plotly")
+    path = Path(found.submodule_search_locations[0]) / "package_data" / "plotly.min.js"
+    return path.read_text("utf-8")
+
+
+def _policy(scripts: Sequence[str]) -> str:
+    hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in scripts]
+    allowed = " ".join(f"'sha256-{found}'" for found in hashes)
+    return (
+        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _kind(spread: Histogram | TopValues) -> str:
+    return "histogram" if isinstance(spread, Histogram) else "values"
