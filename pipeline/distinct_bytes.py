@@ -46,7 +46,9 @@ def ledger_bytes(output: Storage, files: Sequence[Mapping[str, int | str]]) -> i
         groups = range(min(parquet.num_row_groups, max(1, MOST // ledger.LAYOUT.group_rows)))
         table = parquet.read_row_groups(list(groups))
     table = table.filter(_first_of_each(table["source_hash"]))
-    layout = replace(ledger.LAYOUT, bloom=("doc_id", "url"), group_rows=max(1, min(len(table), ledger.LAYOUT.group_rows)))
+    layout = replace(
+        ledger.LAYOUT, bloom=("doc_id", "url"), group_rows=max(1, min(len(table), ledger.LAYOUT.group_rows))
+    )
     return _scaled(table, layout, sum(int(entry["rows"]) for entry in files), len(files))
 
 

@@ -82,7 +82,7 @@ def estimate(plan: Plan, earlier: Output, times: float = 1.0) -> Estimate:
             read = written
         else:
             cpu, gpu = _unit_step(plan, entry, manifest, everything, inside, calls)
-        last = entry["stages"][-1] if entry["stages"] else None
+        last = entry["stages"][-1] if entry["stages"] else ""
         steps.append(StepEstimate(_title(entry), cpu, gpu, read, written, shares.get(last)))
     writing, ledger = cost["write"], cost["ledger"]
     own = (writing["cpu_seconds"] - writing["read_cpu"]) * inside + writing["read_cpu"] * everything

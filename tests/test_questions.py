@@ -176,7 +176,9 @@ def test_6_another_threshold_without_a_run(ask: Callable[..., str], folder: Path
 def test_7_what_an_edit_took_out(ask: Callable[..., str], source: Any, kept: Any) -> None:
     def gone(place: tuple[str, int]) -> list[str]:
         after = {line.strip() for line in kept[place]["text"].split("\n")}
-        return [line.strip() for line in source[place]["text"].split("\n") if line.strip() and line.strip() not in after]
+        return [
+            line.strip() for line in source[place]["text"].split("\n") if line.strip() and line.strip() not in after
+        ]
 
     place = next(place for place in kept if 0 < len(gone(place)) < 6)
     said = ask(commands(7)[0], DOC_ID=kept[place]["doc_id"])
