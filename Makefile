@@ -3,8 +3,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+CORE := $(VENV)/.core
 INSTALLED := $(VENV)/.installed
 SAMPLE := data/sample/.built
+WORKERS ?= 2
 
 .PHONY: help install quickstart test test-slow check bench docs wheel clean
 .DELETE_ON_ERROR:
@@ -18,26 +20,31 @@ help:
 	@echo 'make docs         rewrite the generated parts of README.md'
 	@echo 'make wheel        build dist/*.whl'
 	@echo 'make clean        remove what the other targets made, except the environment'
-	@echo 'PYTHON=python3.12 picks the interpreter, VENV=dir the environment.'
+	@echo 'PYTHON=python3.12 picks the interpreter, VENV=dir the environment, WORKERS=8 how many processes run the tests.'
 
 install: $(INSTALLED)
 
-$(INSTALLED): pyproject.toml constraints.txt
+# What a user needs; the tools of a developer come on top.
+$(CORE): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Tamis needs Python 3.11 or later; try: make PYTHON=python3.12")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(INSTALLED): $(CORE)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
 # Built once: an input that changes under a finished run is an error. `make clean` removes it.
-$(SAMPLE): | $(INSTALLED)
+$(SAMPLE): | $(CORE)
 	$(BIN)/tamis sample data/sample
 	@touch $@
 
-quickstart: $(INSTALLED) $(SAMPLE)
+quickstart: $(CORE) $(SAMPLE)
 	$(BIN)/tamis run configs/quickstart.yaml
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -m 'not slow' -n $(WORKERS)
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow

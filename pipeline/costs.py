@@ -11,7 +11,7 @@ from typing import Any
 from .distinct_bytes import ledger_bytes, step_bytes
 from .plan import Plan, Unit
 from .receipts import Receipt
-from .run_unit import BATCH_BYTES
+from .source_rows import BATCH_BYTES
 from .storage import Storage
 
 

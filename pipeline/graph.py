@@ -274,6 +274,7 @@ def _choose_columns(graph: Graph, recipe: Recipe) -> None:
     graph.write = bind_write(recipe, ledger, other, default)
     needed = {name for bound in graph.stages for name in bound.needs}
     chosen = {name for written in graph.write.sets for name in written.columns} | set(recipe.write.partition)
-    grouped = set(recipe.report.by) | chosen
+    # by its origin people find a document of an earlier run
+    grouped = set(recipe.report.by) | chosen | {"origin_file", "origin_row"}
     graph.read_columns = [name for name in graph.input_types if name in needed | graph.write.reads | grouped]
     graph.carried = [name for name in graph.read_columns if name in needed | grouped]

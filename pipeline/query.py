@@ -142,8 +142,11 @@ class Query:
         first = visible(text.partition("\n")[0])
         unknown = re.search(r'[Cc]olumn "?([^"\s]+)"? (?:not found|does not exist)', first)
         if unknown:
-            names = {row[0] for view in self.views() for row in self._described(view)}
-            return f"no column {unknown[1]}.{did_you_mean(unknown[1], names)}"
+            known = {view: {name for name, _ in self._described(view)} for view in self.views()}
+            elsewhere = [view for view, names in known.items() if unknown[1] in names]
+            if elsewhere:
+                return f"no column {unknown[1]} there; it is in {', '.join(elsewhere)}"
+            return f"no column {unknown[1]}.{did_you_mean(unknown[1], set().union(*known.values()))}"
         table = re.search(r"Table with name (\S+) does not exist", first)
         if table and table[1].lower() in VIEWS:
             return f"there is no {table[1]}: no document was written (an observing run writes none)"

@@ -84,7 +84,7 @@ class Report(Model):
     """What the report and the ledger are grouped by."""
 
     by: list[str] = Field(
-        default=["source", "dump", "lang"], description="columns of the groups, as far as the run has them"
+        default=["source", "dump", "lang", "via"], description="columns of the groups, as far as the run has them"
     )
     pages: bool = Field(default=True, description="whether report.html and README.md are made at the end of a run")
 

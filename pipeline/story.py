@@ -48,23 +48,26 @@ def unfinished_summary(result: Result) -> str:
 
 def _totals(output: Output) -> Iterator[str]:
     counts, took = output.manifest["counts"], output.manifest["seconds"]
-    rows, kept = counts["rows"], counts["kept"]
+    observing, outside = output.manifest["recipe"]["observe"], counts["outside_sample"]
+    rows, kept = counts["rows"] - outside, counts["kept"]
+    of_all = f" of {counts['rows']:,}" if outside else ""
+    would = "would be " if observing else ""
     yield (
-        f"{output.manifest['name']}: {plural(rows, 'document')} read, {kept:,} kept ({share(kept, rows)}), "
-        f"{counts['dropped']:,} dropped, {counts['quarantined']:,} set aside"
+        f"{output.manifest['name']}: {rows:,}{of_all} {'document' if counts['rows'] == 1 else 'documents'} read, "
+        f"{kept:,} {would}kept ({share(kept, rows)}), {counts['dropped']:,} {would}dropped, {counts['quarantined']:,} set aside"
     )
     speed = f", {counts['bytes_read'] / took / 1e6:,.1f} MB/s" if took else ""
-    written = f"{size(counts['bytes_written'])} written ({share(counts['bytes_written'], counts['bytes_read'])})"
+    written = f"{size(counts['bytes_written'])} {would}written ({share(counts['bytes_written'], counts['bytes_read'])})"
     yield f"  {size(counts['bytes_read'])} of text read, {written}, in {seconds(took)}{speed}"
+    if outside:
+        yield "  a sample: what it tells of duplicates is a lower bound"
+    if observing:
+        yield "  an observing run: every stage measured every document, and nothing was written but the ledger"
     lost = (
         f"; {size(counts['bytes_lost'])} could not be read, see quarantine/files.parquet"
         if counts["files_lost"]
         else ""
     )
-    if outside := counts["outside_sample"]:
-        yield f"  a sample: {outside:,} more documents are outside it; duplicates that a sample finds are a lower bound"
-    if output.manifest["recipe"]["observe"]:
-        yield "  an observing run: everything was measured, nothing was dropped or written but the ledger"
     yield f"  {plural(counts['files'], 'input file')}, {counts['files_lost']:,} of them lost in whole or in part{lost}"
 
 

@@ -26,7 +26,6 @@ from .terminal import plural, visible
 
 LABELS = ("doc_id", "url", "date")  # columns of every document, besides those of the input
 SCAN_BYTES = 16_000_000
-BATCH_BYTES = 32_000_000
 
 Tell = Callable[[str], None]
 

@@ -30,7 +30,7 @@ from .ledger import LedgerRows, ledger_schema
 from .parquet import Layout, ParquetSink
 from .plan import Plan
 from .receipts import Receipt, Receipts
-from .run_unit import living_rows, timed
+from .source_rows import living_rows, timed
 from .storage import Storage
 from .write_tasks import DataLayout, WriteTask
 

@@ -64,7 +64,7 @@ def test_without_the_corpus_it_says_so_and_succeeds(tmp_path: Path) -> None:
 def test_an_unknown_part_is_refused_with_the_known_ones(tmp_path: Path) -> None:
     code, told, _ = bench(tmp_path, tmp_path, "speed")
     assert code == 2
-    assert "heuristics, job, scaling, memory, commands" in told
+    assert "heuristics, job, scaling, memory, estimate, commands" in told
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,8 @@ from tamis.pipeline.driver import run as run_recipe
 from tamis.pipeline.plan import Plan
 from tamis.pipeline.planning import plan_recipe
 from tamis.pipeline.recipe import parse_recipe
-from tamis.pipeline.run_unit import BATCH_BYTES, prepare_process
+from tamis.pipeline.run_unit import prepare_process
+from tamis.pipeline.source_rows import BATCH_BYTES
 
 WARM_ROWS = 300
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import runs
 
-from tamis.pipeline import ledger, resolve, run_unit
+from tamis.pipeline import ledger, resolve, run_unit, source_rows
 from tamis.pipeline.attributes import LAYOUT, Attributes
 from tamis.pipeline.driver import run
 from tamis.pipeline.planning import plan_recipe
@@ -35,8 +35,8 @@ def test_row_groups_of_attributes_change_no_byte_of_the_output(
     whole = troubled.run_over(folder, tmp_path / "whole", **changes)
     for module in (run_unit, resolve):
         monkeypatch.setattr(module, "LAYOUT", replace(LAYOUT, group_rows=group_rows))
-    monkeypatch.setattr(run_unit, "GROUP_ROWS", group_rows)
-    monkeypatch.setattr(run_unit, "BATCH_BYTES", 5000)
+    monkeypatch.setattr(source_rows, "GROUP_ROWS", group_rows)
+    monkeypatch.setattr(source_rows, "BATCH_BYTES", 5000)
     cut = troubled.run_over(folder, tmp_path / "cut", **changes)
     plan = plan_recipe(load_recipe(tmp_path / "cut.yaml"))
     work = storage_at(str(cut / "work"))
@@ -56,7 +56,7 @@ def test_where_batches_are_cut_changes_no_byte_and_no_count_of_a_damaged_input(
     for kind in (*troubled.DAMAGED, "m-odd-texts.parquet", "m-corrupt.jsonl.gz"):
         troubled.KINDS[kind](folder / kind)
     whole = troubled.run_over(folder, tmp_path / "whole")
-    monkeypatch.setattr(run_unit, "BATCH_BYTES", 5000)
+    monkeypatch.setattr(source_rows, "BATCH_BYTES", 5000)
     cut = troubled.run_over(folder, tmp_path / "cut")
     assert runs.file_hashes(cut) == runs.file_hashes(whole)
     funnels = [json.loads((output / "manifest.json").read_text())["stages"] for output in (whole, cut)]
@@ -75,7 +75,7 @@ def test_json_lines_leave_batch_by_batch_and_a_row_group_only_when_it_is_whole(
         make.parquet(folder / name, make.documents(300), group=200)
     else:
         make.json_lines(folder / name, rows=300)
-    monkeypatch.setattr(run_unit, "BATCH_BYTES", 5000)
+    monkeypatch.setattr(source_rows, "BATCH_BYTES", 5000)
     chained: list[int] = []
     chain = run_unit._chain
 

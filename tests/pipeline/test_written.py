@@ -16,7 +16,7 @@ import pytest
 import runs
 import xxhash
 
-from tamis.pipeline import ledger, resolve, run_unit, write, write_tasks
+from tamis.pipeline import ledger, resolve, run_unit, source_rows, write, write_tasks
 from tamis.pipeline.output import Output
 from tamis.pipeline.verify import verify
 from tamis.pipeline.why import story
@@ -201,7 +201,7 @@ def test_more_keys_than_may_be_open_change_no_row(
 def test_where_batches_are_cut_changes_no_byte(
     corpus: Path, output: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_unit, "BATCH_BYTES", 3000)
+    monkeypatch.setattr(source_rows, "BATCH_BYTES", 3000)
     cut = w.written_run(corpus, tmp_path / "cut", write=WRITE, unit_size="128MB")
     assert runs.file_hashes(cut) == runs.file_hashes(output)
 
