@@ -69,7 +69,7 @@ def value(found: Any) -> str:
     if isinstance(found, bool):
         return "true" if found else "false"
     if isinstance(found, float):
-        return f"{found:.6g}"
+        return f"{found + 0.0:.6g}"  # no -0, which statistics of Parquet files give for the smallest of zeros
     if isinstance(found, list):
         return f"[{', '.join(value(item) for item in found)}]"
     if isinstance(found, str):

@@ -110,6 +110,22 @@ def test_the_table_of_stages_in_the_readme_is_what_the_docstrings_say(generate):
     assert section("stages") == generate.stages(), "run `make docs`"
 
 
+def test_the_recipes_in_the_readme_load(tmp_path: Path) -> None:
+    from tamis.pipeline.recipe import load_recipe
+
+    blocks = re.findall(r"^```yaml\n(.*?)^```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    shutil.copy(ROOT / "configs" / "fineweb.yaml", tmp_path)
+    loaded = []
+    for number, block in enumerate(blocks):
+        name = "" if "base:" in block else "name: example\n"
+        (tmp_path / f"{number}.yaml").write_text(name + block)
+        loaded.append(load_recipe(tmp_path / f"{number}.yaml"))
+    first, second = loaded
+    assert [stage.use for stage in first.stages] == ["normalize", "text_signals", "rules"]
+    assert [source.name for source in second.input] == ["web", "books"]
+    assert set(second.write.sets) == {"main", "near_miss"}
+
+
 def section(mark: str) -> str:
     """What stands between <!-- mark:begin --> and <!-- mark:end --> in README.md."""
     text = (ROOT / "README.md").read_text("utf-8")

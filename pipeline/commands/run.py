@@ -12,7 +12,13 @@ from ._options import recipe_options
 
 @click.command()
 @click.argument("recipe")
-@click.option("--executor", type=click.Choice(["inline", "ray"]), default="inline", show_default=True)
+@click.option(
+    "--executor",
+    type=click.Choice(["inline", "ray"]),
+    default="inline",
+    show_default=True,
+    help="In this process, or on Ray: the cluster at RAY_ADDRESS, else this machine.",
+)
 @click.option("--workers", type=click.IntRange(min=1), help="CPUs to use under Ray (default: all).")
 @click.option("--observe", is_flag=True, help="Measure and decide everything, drop and write nothing but the ledger.")
 @click.option("--sample", "share", metavar="SHARE", help="Only documents whose draw is below this share: 0.1%.")
