@@ -50,6 +50,16 @@ def test_a_run_stopped_on_s3_is_continued_from_its_receipts(inputs: tuple[Path, 
     assert hashes(first.output) == expected
 
 
+def test_an_output_on_the_server_has_its_pages_and_answers(inputs: tuple[Path, str]) -> None:
+    recipe, bucket = inputs
+    settings = ["report.pages=true"]
+    run(load_recipe(recipe, input=[f"{bucket}/corpus/*.parquet"], output=f"{bucket}/out", settings=settings))
+    assert {"report.html", "README.md"} <= storage_at(f"{bucket}/out").list().keys()
+    assert "OK" in runs.tamis("verify", f"{bucket}/out")
+    for words in (("why", "doc-000003"), ("show", "-n", "1"), ("sql", "FROM stages"), ("status",), ("report",)):
+        assert runs.tamis(words[0], f"{bucket}/out", *words[1:])
+
+
 def test_a_recipe_may_lie_on_the_server_too(inputs: tuple[Path, str]) -> None:
     recipe, bucket = inputs
     storage_at(bucket).write("jobs/recipe.yaml", recipe.read_bytes())
