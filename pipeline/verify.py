@@ -23,10 +23,11 @@ from ..stages.errors import SetupError
 from .finished import CHECKSUMS, MANIFEST
 from .lines import BrokenStream, blocks, lines
 from .output import HEX_DIGITS
+from .replace import NEXT
 from .storage import InputStream, Storage, storage_at
 from .terminal import place, plural, size, visible
 
-WORK = "work/"
+WORK = ("work/", f"{NEXT}/")  # a result that is being built in the place of this one is no part of it
 OF_A_RUN = ("lock.json", "log.jsonl", ".lock-guard")  # come and go; no hash covers them
 PIECE = 8 << 20
 DECISIONS = {"keep": "kept", "drop": "dropped", "quarantine": "quarantined"}
