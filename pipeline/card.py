@@ -6,15 +6,13 @@ the ledger; whatever came from documents, files or recipes is shown as itself an
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ruamel.yaml import YAML
-
 from .card_header import Part, data_files, header, parts
 from .definitions import ORIGIN, WHO
+from .located import yaml_text
 from .markdown import block, code, plain, table, values
 from .output import Output, quoted_name
 from .terminal import plural, share, size
@@ -307,11 +305,7 @@ def _recipe(output: Output) -> Iterator[str]:
     yield ""
     yield "As it ran:"
     yield ""
-    text = io.StringIO()
-    yaml = YAML(typ="safe", pure=True)
-    yaml.default_flow_style, yaml.sort_base_mapping_type_on_output, yaml.width = False, False, 110  # type: ignore[assignment]
-    yaml.dump(_as_written(manifest["recipe"]), text)
-    yield from block(text.getvalue().rstrip("\n"), "yaml")
+    yield from block(yaml_text(_as_written(manifest["recipe"])).rstrip("\n"), "yaml")
     yield ""
     yield f"Plan {code(manifest['plan'])}, made with: {', '.join(f'{plain(k)} {plain(v)}' for k, v in manifest['versions'].items())}."
 

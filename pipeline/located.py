@@ -5,6 +5,7 @@ Invariant: joining two files never loses a place: whatever ends in the recipe, a
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,6 +77,15 @@ def read_located(path: Path | str) -> Located:
     if not isinstance(data, dict):
         raise RecipeError(f"{path}: a recipe is a mapping with the keys name, input, output, stages")
     return located(data, str(path))
+
+
+def yaml_text(data: Any) -> str:
+    """Plain data as block YAML, keys in their order; ends with a newline."""
+    text = io.StringIO()
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style, yaml.sort_base_mapping_type_on_output, yaml.width = False, False, 110  # type: ignore[assignment]
+    yaml.dump(data, text)
+    return text.getvalue()
 
 
 def located(node: Any, file: str, line: int = 0) -> Located:

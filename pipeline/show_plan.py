@@ -6,12 +6,10 @@ that follows from footers is marked as an estimate.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from typing import Any
 
 from pydantic import ValidationError
-from ruamel.yaml import YAML
 
 from ..stages.base import Resources
 from ..stages.errors import RecipeError
@@ -19,6 +17,7 @@ from .bases import literal
 from .finished import read_manifest
 from .graph import BoundStage
 from .listing import Listing
+from .located import yaml_text
 from .plan import Plan, Step
 from .planning import plan_recipe
 from .receipts import Receipts
@@ -41,11 +40,7 @@ def resolved_text(recipe: Recipe) -> str:
     if recipe.write.sets:
         resolved["write"]["sets"] = {name: _without_empty(one) for name, one in resolved["write"]["sets"].items()}
     resolved["stages"] = [_resolved_stage(bound) for bound in plan.graph.stages]
-    text = io.StringIO()
-    yaml = YAML(typ="safe", pure=True)
-    yaml.default_flow_style, yaml.sort_base_mapping_type_on_output, yaml.width = False, False, WIDTH  # type: ignore[assignment]
-    yaml.dump(_without_empty(resolved), text)
-    return text.getvalue()
+    return yaml_text(_without_empty(resolved))
 
 
 def _write_dollars(resolved: dict[str, Any]) -> None:

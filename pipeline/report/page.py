@@ -9,16 +9,15 @@ from __future__ import annotations
 import base64
 import hashlib
 import importlib.util
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup
-from ruamel.yaml import YAML
 
 from ...stages.errors import SetupError
+from ..located import yaml_text
 from ..output import Output
 from ..silence import silences
 from ..terminal import seconds, size, visible
@@ -64,7 +63,7 @@ def _content(output: Output) -> dict[str, Any]:
         "counts": {"outside_sample": 0, **manifest["counts"]},
         "folder": output.name,
         "recipe": manifest["recipe"],
-        "recipe_text": _yaml(manifest["recipe"]),
+        "recipe_text": yaml_text(manifest["recipe"]),
         "observing": observing(output),
         "stages": stages,
         "unread": fates.count(decision="quarantine", stage=None),
@@ -120,16 +119,6 @@ def _figures(
     for i, figure in enumerate(figures):
         figure["id"] = f"chart-{i}"
     return figures, {what: figure["id"] for what, figure in found.items() if figure is not None}
-
-
-def _yaml(recipe: dict[str, Any]) -> str:
-    stream = io.StringIO()
-    writer = YAML(typ="safe", pure=True)
-    writer.default_flow_style = False
-    writer.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
-    writer.width = 110
-    writer.dump(recipe, stream)
-    return stream.getvalue()
 
 
 # --- the template -------------------------------------------------------------------------------------------------
