@@ -84,6 +84,14 @@ def _mark(column: np.ndarray, text: str, value: int) -> None:
         column[first:last] = value
 
 
+def unspaced() -> np.ndarray:
+    """bool[0x110000]: code points of the scripts written without spaces, kana among them, letters or not."""
+    found = np.zeros(0x110000, bool)
+    _mark(found, _ALONE, 1)
+    _mark(found, _KATAKANA, 1)
+    return found
+
+
 @functools.cache
 def classes() -> np.ndarray:
     """uint32, 0x110000 entries (4.4 MB, of which a text touches a few lines): the class bits of every code point.

@@ -19,7 +19,6 @@ from .readers import Segment
 from .recipe import Recipe
 
 PACKED = 8  # files below this part of unit_size are packed
-LEAST_SAMPLE = 1e-3  # units span at most a thousand times as much of the input in a sample
 LEAST_SAMPLE = 1e-3  # units span at most so many times more of the input in a sample
 FORMAT = 2  # of attributes and receipts: raise it when files of an older version can no longer be read
 
@@ -194,7 +193,7 @@ def _steps(recipe: Recipe, everything: str, graph: Graph) -> list[Step]:
         kind, resources = bound.stage.kind, bound.stage.resources
         if kind == "resolve":
             if bound.stage.has("measure"):
-                _append(chains, Part(index, "measure"), resources)
+                _append_early(graph, chains, index)
             chains.append(("resolve", [Part(index, "resolve")], resources))
         else:
             _append(chains, Part(index, kind), resources)
@@ -220,6 +219,25 @@ def _append(chains: list[tuple[str, list[Part], Resources]], part: Part, resourc
         chains.append(("unit", [part], resources))
     else:
         chains[-1] = (kind, [*parts, part], resources)
+
+
+def _append_early(graph: Graph, chains: list[tuple[str, list[Part], Resources]], index: int) -> None:
+    """The measure half of a resolve stage, in the pass over the text that is made anyhow where only resolve stages
+    stand between: deduplications in a row read the text once. Rows that one of them drops are measured in vain, so an
+    expensive stage waits for the survivors, and so does one whose columns the ledger shows."""
+    bound, at = graph.stages[index], len(chains) - 1
+    while chains[at][0] == "resolve":
+        at -= 1
+    kind, parts, held = chains[at]
+    between = [graph.stages[part.stage] for _, resolve, _ in chains[at + 1 :] for part in resolve]
+    later = {name for b in between for name in (f"{b.name}_pass", *(a.name for a in b.added))}
+    shown = any(a.column.ledger for a in bound.added if a.column.name in bound.stage.measured)
+    reads = at == 0 or any("text" in graph.stages[part.stage].needs for part in parts)
+    cheap = bound.stage.cost == "cheap" and held == bound.stage.resources
+    if between and reads and cheap and not shown and not later & set(bound.needs):
+        chains[at] = (kind, [*parts, Part(index, "measure")], held)
+    else:
+        _append(chains, Part(index, "measure"), bound.stage.resources)
 
 
 def _part_key(graph: Graph, part: Part) -> list[object]:

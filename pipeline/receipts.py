@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, BinaryIO, cast
 
+import numpy as np
 import pyarrow as pa
 
-from .parquet import Layout, ParquetSink
+from .array_file import describe, write_arrays
+from .parquet import Hashing, Layout, ParquetSink
 from .storage import Storage
 
 COMPACTED = "receipts.jsonl"
@@ -101,6 +103,18 @@ class Receipts:
                     sink.write(table)
             receipt.update(file=name, size=sink.bytes, hash=sink.hash, rows=sink.rows)
         receipt.update(facts)
+        return self._stand(item, receipt)
+
+    def commit_arrays(self, item: str, facts: Mapping[str, Any], parts: Sequence[np.ndarray]) -> Receipt:
+        """The same for a file of arrays (see `array_file`): the receipt names their dtype."""
+        name = f"{item}.{uuid.uuid4().hex[:12]}.arrays"
+        with self.storage.writer(self.path(name)) as file:
+            hashing = Hashing(file)
+            write_arrays(cast(BinaryIO, hashing), parts)
+        receipt = {"item": item, "file": name, "size": hashing.written, "hash": hashing.hash.hexdigest()}
+        return self._stand(item, {**receipt, "dtype": describe(parts[0].dtype), **facts})
+
+    def _stand(self, item: str, receipt: Receipt) -> Receipt:
         if self.storage.create(self.path(f"{item}.json"), encode(receipt)):
             return receipt
         standing = self.get(item)

@@ -19,12 +19,15 @@ import pyarrow.parquet as pq
 
 from ..stages import sql
 from ..stages.base import Stage, UnitRows
-from ..stages.errors import StageError
-from .attributes import LAYOUT, Attributes, attribute_schema
+from ..stages.errors import DataError, StageError
+from .array_file import array_dtype, read_array
+from .attributes import LAYOUT, Attributes, Window, attribute_schema
+from .chain import edit_parts, replay
 from .earlier import matching_stage, open_run
 from .parquet import Layout, ParquetSink
 from .plan import Plan
 from .receipts import Receipt, Receipts
+from .source_rows import living_rows
 from .storage import Storage
 
 ITEM_NAME = re.compile(r"[A-Za-z0-9_-]+\Z")
@@ -54,6 +57,7 @@ class ResolveTask:
     def __init__(self, inputs: Inputs, phase: str, item: str) -> None:
         self.inputs, self.phase, self.item = inputs, phase, item
         self.saved: Sequence[pa.Table] | None = None
+        self.arrays: Sequence[np.ndarray] | None = None
         step = inputs.plan.steps[inputs.index]
         self.folder = step.folder
         self.bound = inputs.plan.stage(step.parts[0])
@@ -87,22 +91,53 @@ class ResolveTask:
     def against(self, output: str, part: str, columns: Sequence[str]) -> pa.Table:
         """The documents of one part (unit) that an earlier output kept; measured columns by their plain names."""
         run = open_run(dict(self.inputs.earlier)[output])
-        other = matching_stage(run, self.bound)
-        measured = set(other.stage.measured)
-        names = [other.full(c) if c in measured else c for c in columns]
+        measured = matching_stage(run, self.bound).columns
+        names = [measured.get(c, c) for c in columns]
         return run.kept_rows(int(part[1:]), names).rename_columns(list(columns))
 
     def save(self, parts: Sequence[pa.Table]) -> None:
         self.saved = parts
 
-    def load(self, phase: str, item: str, part: int) -> pa.Table:
+    def _saved(self, phase: str, item: str) -> tuple[str, Receipt]:
+        """Path and receipt of what an earlier phase saved."""
         receipts = Receipts(self.inputs.storage, f"{self.folder}/{phase}")
         receipt = receipts.get(item)
         if receipt is None or receipt["file"] is None:
             raise StageError(f"{self.bound.name}: phase {phase} saved nothing for {item}")
-        with self.inputs.storage.open(receipts.path(receipt["file"])) as file:
+        return receipts.path(receipt["file"]), receipt
+
+    def load(self, phase: str, item: str, part: int) -> pa.Table:
+        path, receipt = self._saved(phase, item)
+        with self.inputs.storage.open(path) as file:
             first, count = receipt["parts"][part]
             return pq.ParquetFile(file).read_row_groups(list(range(first, first + count)), use_threads=False)
+
+    def save_arrays(self, parts: Sequence[np.ndarray]) -> None:
+        self.arrays = parts
+
+    def load_array(self, phase: str, item: str, part: int) -> np.ndarray:
+        path, receipt = self._saved(phase, item)
+        return read_array(self.inputs.storage, path, part, array_dtype(receipt["dtype"]))
+
+    def texts(self, unit: int, chosen: np.ndarray) -> Iterator[tuple[np.ndarray, pa.Array]]:
+        plan, attributes = self.inputs.plan, self._attributes(unit)
+        _, seen = self._living(unit)
+        mask = np.zeros(len(seen), np.bool_)
+        mask[np.flatnonzero(seen)[chosen]] = True
+        if not mask.any():
+            return
+        place = np.cumsum(seen) - 1
+        edits = [bound for _, bound in edit_parts(plan, self.inputs.index)]
+        needs = {name for e in edits for name in e.needs} - {"text", "bytes", "chars"}
+        left = Window(attributes, sorted({"source_hash", "source_file", *needs, *(f"{e.name}_hash" for e in edits)}))
+        for first, rows, text, source in living_rows(plan, plan.units[unit], attributes, mask):
+            if text is None or source is None or not len(text):
+                continue
+            inside = mask[first : first + rows]
+            part = left.slice(first, rows).filter(pa.array(inside))
+            if not part["source_hash"].combine_chunks().equals(source["source_hash"].combine_chunks()):
+                raise DataError(f"{part['source_file'][0]} changed since it was measured")
+            yield place[first + np.flatnonzero(inside)], replay(edits, text, part)
 
     def write(self, unit: int, columns: pa.Table) -> None:
         """Expands the verdicts of the living rows to all rows of the unit and commits them."""
@@ -152,6 +187,9 @@ def run_item(inputs: Inputs, phase: str, function: PhaseFunction, item: str, val
     task = ResolveTask(inputs, phase, item)
     started = time.process_time()
     facts: dict[str, Any] = {"facts": function(task, task.bound.stage, value)}
+    if task.arrays is not None:
+        facts["cpu_seconds"] = round(time.process_time() - started, 4)
+        return task.receipts.commit_arrays(item, facts, task.arrays)
     if task.saved is None:
         facts["cpu_seconds"] = round(time.process_time() - started, 4)
         return task.receipts.commit(item, facts)

@@ -36,12 +36,13 @@ class AgainstTask(Task, Protocol):
         ...
 
 
-def bundles(rows: Sequence[int]) -> list[range]:
-    """Consecutive positions, bundled up to UNITS_PER_ITEM of them and about ROWS_PER_ITEM rows."""
+def bundles(rows: Sequence[int], rows_per_item: int | None = None) -> list[range]:
+    """Consecutive positions, bundled up to UNITS_PER_ITEM of them and about `rows_per_item` (ROWS_PER_ITEM) rows."""
+    most = ROWS_PER_ITEM if rows_per_item is None else rows_per_item
     found: list[range] = []
     held = 0
     for at, count in enumerate(rows):
-        if not found or len(found[-1]) >= UNITS_PER_ITEM or held + count > ROWS_PER_ITEM:
+        if not found or len(found[-1]) >= UNITS_PER_ITEM or held + count > most:
             found.append(range(at, at))
             held = 0
         found[-1] = range(found[-1].start, at + 1)
@@ -49,9 +50,10 @@ def bundles(rows: Sequence[int]) -> list[range]:
     return found
 
 
-def unit_groups(units: Sequence[UnitRows]) -> dict[str, list[UnitRows]]:
+def unit_groups(units: Sequence[UnitRows], rows_per_item: int | None = None) -> dict[str, list[UnitRows]]:
     """Items `g00000`, ...: consecutive units in bundles."""
-    return {f"g{i:05d}": [units[at] for at in places] for i, places in enumerate(bundles([u.rows for u in units]))}
+    cuts = bundles([u.rows for u in units], rows_per_item)
+    return {f"g{i:05d}": [units[at] for at in places] for i, places in enumerate(cuts)}
 
 
 def first_rows(groups: Mapping[str, Sequence[UnitRows]]) -> list[int]:

@@ -74,17 +74,32 @@ def with_keys(rows: pa.Table, preferences: Sequence[Preference]) -> dict[str, An
 
 
 def kept_rows(
-    members: pa.Table, group: np.ndarray, preferences: Sequence[Preference], first: Sequence[str] = ()
+    members: pa.Table,
+    group: np.ndarray,
+    preferences: Sequence[Preference],
+    first: Sequence[str] = (),
+    then: Sequence[str] = (),
 ) -> np.ndarray:
     """int64[groups]: for each group the row of the member that is kept.
 
     members: `doc_id`, `source_file`, `source_row` and the columns of `with_keys`; group: int64, 0 to groups - 1, every one at least once.
-    `first`: columns that decide before the preferences do, ascending, nulls last.
+    `first`: columns that decide before the preferences do, ascending, nulls last; `then`: right after them.
     """
-    keys = [(name, "ascending") for name in ("group", *first)]
-    keys += [(f"prefer{i}", "descending" if p.descending else "ascending") for i, p in enumerate(preferences)]
-    keys += [(name, "ascending") for name in ("doc_id", "source_file", "source_row")]
-    table = members.append_column("group", pa.array(group)).select([name for name, _ in keys]).combine_chunks()
-    order = np.asarray(pc.sort_indices(table, sort_keys=keys)).astype(np.int64)
+    order = preferred_order(members, group, preferences, first, then)
     sorted_group = group[order]
     return order[np.flatnonzero(np.diff(sorted_group, prepend=-1))]
+
+
+def preferred_order(
+    members: pa.Table,
+    group: np.ndarray,
+    preferences: Sequence[Preference],
+    first: Sequence[str] = (),
+    then: Sequence[str] = (),
+) -> np.ndarray:
+    """int64: the rows of `members` by group, in each the preferred one first; arguments as `kept_rows` has them."""
+    keys = [(name, "ascending") for name in ("group", *first)]
+    keys += [(f"prefer{i}", "descending" if p.descending else "ascending") for i, p in enumerate(preferences)]
+    keys += [(name, "ascending") for name in (*then, "doc_id", "source_file", "source_row")]
+    table = members.append_column("group", pa.array(group)).select([name for name, _ in keys]).combine_chunks()
+    return np.asarray(pc.sort_indices(table, sort_keys=keys)).astype(np.int64)

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
+import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
@@ -82,6 +83,7 @@ class Stage:
     resources: ClassVar[Resources] = Resources()
     draws: ClassVar[bool] = False  # draws by the run's seed, which then is part of the cell key
     not_in_key: ClassVar[frozenset[str]] = frozenset()  # config fields that cannot change results (device, speed)
+    choosing: ClassVar[frozenset[str]] = frozenset()  # of a resolve stage: config fields that `measure` does not read
 
     def __init__(self, config: Any, *, name: str, seed: int = 0) -> None:
         self.config = config
@@ -106,6 +108,19 @@ class Stage:
     @property
     def rules(self) -> tuple[Rule, ...]:
         """For decide: one per column of `decide`, in order. For resolve: the rules it may drop by."""
+        return ()
+
+    @property
+    def wishes(self) -> tuple[str, ...]:
+        """Columns, by their full names, that are read as far as the run has them at this place; see `grant`."""
+        return ()
+
+    def grant(self, names: Sequence[str]) -> None:
+        """Told before the run which of `wishes` there are; `needs` holds them from then on."""
+
+    @property
+    def of_text(self) -> tuple[str, ...]:
+        """Columns of `needs` that must belong to the text version at hand (spans): the plan refuses an edit between."""
         return ()
 
     @property
@@ -197,6 +212,21 @@ class Task(Protocol):
 
     def load(self, phase: str, item: str, part: int) -> pa.Table:
         """Part `part` of what an earlier phase saved for `item`."""
+        ...
+
+    def save_arrays(self, parts: Sequence[np.ndarray]) -> None:
+        """As `save`, for one-dimensional arrays of one dtype (records too, no objects): raw bytes behind an index, so
+        that a part of millions costs two ranged reads and nothing is decoded."""
+        ...
+
+    def load_array(self, phase: str, item: str, part: int) -> np.ndarray:
+        """Part `part` of what `save_arrays` saved for `item`; a writable array of its own."""
+        ...
+
+    def texts(self, unit: int, chosen: np.ndarray) -> Iterator[tuple[np.ndarray, pa.Array]]:
+        """The text version at hand of living rows, read from the source again and every edit replayed: batches of about
+        32 MB, each (int64 positions within the living rows of `rows`, large_string texts without nulls), in order.
+        chosen: bool per living row. Row groups without a chosen row are not read. The stage must need `text`."""
         ...
 
     def write(self, unit: int, columns: pa.Table) -> None:

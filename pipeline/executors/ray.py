@@ -6,6 +6,7 @@ Invariant: between operators a unit is one row of ids and receipts, `batch_size=
 from __future__ import annotations
 
 import functools
+import importlib
 import itertools
 import json
 import logging
@@ -115,7 +116,7 @@ class RayExecutor:
             yield outcome
 
     def _admit(self, plan: Plan, steps: Sequence[int]) -> None:
-        """Refuses what the cluster cannot hold: Ray Data would wait for ever."""
+        """Refuses what the cluster cannot hold, or import: Ray Data would wait, or try again, for ever."""
         cluster = ray.cluster_resources()
         for index in steps:
             for part in plan.steps[index].parts:
@@ -126,9 +127,28 @@ class RayExecutor:
                         raise SetupError(
                             f"{bound.place}: needs {amount:g} {kind}, the cluster has {cluster.get(kind, 0):g}"
                         )
+        foreign = {bound.use: bound.place for bound in plan.graph.stages if ":" in bound.use}
+        if foreign:
+            found = ray.get(ray.remote(num_cpus=1)(_imports).remote(list(foreign)))
+            for use, error in found.items():
+                raise SetupError(
+                    f"{foreign[use]}: use: {use}: a worker cannot import it ({error}): install it there, or name its "
+                    "folder in PYTHONPATH before the cluster starts"
+                )
 
     def close(self) -> None:
         ray.shutdown()
+
+
+def _imports(uses: Sequence[str]) -> dict[str, str]:
+    """What this process cannot import of stages that are not ours, and why."""
+    found = {}
+    for use in uses:
+        try:
+            importlib.import_module(use.partition(":")[0])
+        except Exception as error:
+            found[use] = f"{type(error).__name__}: {error}"
+    return found
 
 
 def _fetch(shared: dict[str, Any]) -> Any:

@@ -11,7 +11,7 @@ import json
 import pickle
 import random
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -146,6 +146,26 @@ class LocalTask:
     def load(self, phase: str, item: str, part: int) -> pa.Table:
         assert (phase, item) in self.context.receipts, f"{phase}/{item} is not committed"
         return pa.ipc.open_file(self.context.files[phase, item][part]).read_all()
+
+    def save_arrays(self, parts: Sequence[np.ndarray]) -> None:
+        assert self.parts is None, "an item saves once"
+        assert len({part.dtype for part in parts}) == 1, [part.dtype for part in parts]
+        assert all(part.ndim == 1 and not part.dtype.hasobject for part in parts)
+        self.parts = [pickle.dumps(np.ascontiguousarray(part)) for part in parts]
+
+    def load_array(self, phase: str, item: str, part: int) -> np.ndarray:
+        assert (phase, item) in self.context.receipts, f"{phase}/{item} is not committed"
+        return pickle.loads(self.context.files[phase, item][part])
+
+    def texts(self, unit: int, chosen: np.ndarray) -> Iterator[tuple[np.ndarray, pa.Array]]:
+        table = self.rows(unit, ["text"])
+        assert "text" in self.context.stage.needs, "a stage that reads texts needs text"
+        assert chosen.dtype == np.bool_
+        assert len(chosen) == len(table)
+        places = np.flatnonzero(chosen)
+        for start in range(0, len(places), 3):  # small batches, so that nothing rests on where they end
+            at = places[start : start + 3]
+            yield at, table["text"].combine_chunks().cast(pa.large_string()).take(pa.array(at))
 
     def write(self, unit: int, columns: pa.Table) -> None:
         assert len(columns) == len(self.rows(unit, [])), "one verdict per living row"
