@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from .receipts import encode
 from .storage import Storage
 
 FOLDER = "claims"
+ALONE = "signatures-"
 
 
 @dataclass(frozen=True)
@@ -32,13 +33,25 @@ class Claim:
         return folder in self.folders or folder.endswith(f"-{self.writing}")
 
     @property
+    def replaces(self) -> str:
+        """Of a run that keeps its signatures alone: `writing` of the claim that it had until it was finished, else ''."""
+        return self.writing.removeprefix(ALONE) if self.writing.startswith(ALONE) else ""
+
+    def alone(self, folder: str) -> Claim:
+        """What remains of this claim when the run needs one folder only."""
+        return replace(self, folders=(folder,), writing=f"{ALONE}{self.writing}")
+
+    @property
     def path(self) -> str:
         return f"{FOLDER}/{self.writing}.json"
 
 
 def claim(work: Storage, plan: str, output: str, folders: Sequence[str], writing: str, *, below: bool) -> None:
     """Says, before the first step, what this run will use."""
-    made = Claim(plan, output, tuple(folders), writing, below)
+    write_claim(work, Claim(plan, output, tuple(folders), writing, below))
+
+
+def write_claim(work: Storage, made: Claim) -> None:
     work.write(made.path, encode(asdict(made)))
 
 

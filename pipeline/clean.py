@@ -8,24 +8,26 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ..stages.errors import SetupError
 from .claims import FOLDER as CLAIMS
-from .claims import Claim, read_claims
+from .claims import Claim, read_claims, write_claim
 from .finished import read_manifest
 from .lock import Lock, holder
 from .receipts import Receipts, run_identity
 from .replace import NEXT
+from .signatures import signature_folder
 from .storage import Storage, storage_at
 from .terminal import columns, place, plural, size, visible
 
 RECORDS = ("listing-", "recipe-")
 KINDS = {  # of removals, in the order in which they are told
     "work": "all work of this output",
-    "old": "work of earlier recipes or inputs of this output",
+    "old": "work of earlier recipes or inputs of this output, or that its recipe does not keep",
     "killed": "left by work that was killed",
     "cache": "compiled kernels of other versions",
 }
@@ -71,6 +73,8 @@ def clean(output: str, *, work: bool = False, orphans: bool = False, yes: bool =
             raise SetupError(f"{name}: a run is going on ({held}); wait for it, or stop it")
         return _text(name, find(storage, work=work, orphans=orphans), done=False)
     with Lock(storage, run_identity()):
+        if not work:
+            _claim_signatures(storage)
         found = find(storage, work=work, orphans=orphans)
         for removal in found.removals:
             removal.remove()
@@ -81,10 +85,12 @@ def find(storage: Storage, *, work: bool = False, orphans: bool = False) -> Foun
     """What of an output's work nobody needs. Reads only."""
     history = _starts(storage)
     manifest = read_manifest(storage) or {}
-    current = {plan for plan in (manifest.get("plan"), history[-1]["plan"] if history else None) if plan}
+    keep, signatures = _kept(manifest, history)
+    last = history[-1]["plan"] if history else None
+    current = set() if work or keep == "none" else {plan for plan in (manifest.get("plan"), last) if plan}
     found = Found()
     for place_of_work in _work_folders(storage, history, manifest):
-        _find_in(storage, place_of_work, set() if work else current, found, work)
+        _find_in(storage, place_of_work, current, found, work, signatures)
     for folder in ("data", "ledger", "quarantine", NEXT):
         found.removals += _temporary(storage, folder)
     if work:
@@ -98,11 +104,41 @@ def find(storage: Storage, *, work: bool = False, orphans: bool = False) -> Foun
     return found
 
 
-def remove_work(storage: Storage) -> None:
-    """Removes all work that this output alone uses; the caller holds the lock."""
-    for removal in find(storage, work=True).removals:
-        if removal.kind == "work":
-            removal.remove()
+def remove_work(storage: Storage, keep: str) -> None:
+    """Removes all work that this output, which is finished, alone uses; where it keeps signatures, all but these. The
+    caller holds the lock. After a kill in between, the next call removes the rest."""
+    _claim_signatures(storage)
+    for removal in _given_up(storage, keep):
+        removal.remove()
+
+
+def work_is_left(storage: Storage, keep: str) -> bool:
+    """Whether `remove_work` would have something to do. Reads only."""
+    return bool(_given_up(storage, keep))
+
+
+def _given_up(storage: Storage, keep: str) -> list[Removal]:
+    found = find(storage, work=keep == "none")
+    return [removal for removal in found.removals if removal.kind in ("work", "old")]
+
+
+def _kept(manifest: Mapping[str, Any], history: Sequence[dict[str, str]]) -> tuple[str, str]:
+    """What the finished run keeps of its work, 'all' as long as a later run is under way; the folder of its signatures,
+    '' where these are not what it keeps."""
+    if not manifest or (history and history[-1]["plan"] != manifest["plan"]):
+        return "all", ""
+    keep = manifest["recipe"].get("keep_work", "all")
+    return keep, signature_folder(manifest["plan"]) if keep == "signatures" else ""
+
+
+def _claim_signatures(storage: Storage) -> None:
+    """From now on a finished run that keeps its signatures needs these alone."""
+    history, manifest = _starts(storage), read_manifest(storage) or {}
+    _, folder = _kept(manifest, history)
+    for work in _work_folders(storage, history, manifest) if folder else ():
+        for claim in _own(storage, work, read_claims(work)):
+            if folder in claim.folders and not claim.replaces:
+                write_claim(work, claim.alone(folder))
 
 
 def _starts(storage: Storage) -> list[dict[str, str]]:
@@ -127,12 +163,24 @@ def _work_folders(storage: Storage, history: Sequence[dict[str, str]], manifest:
     return [work for work in map(Storage, roots) if work.list("")]
 
 
-def _find_in(storage: Storage, work: Storage, current: set[str], found: Found, everything: bool) -> None:
-    """Adds what can go of one work folder. `current`: plans of this output that need theirs."""
+def _own(storage: Storage, work: Storage, claims: Sequence[Claim]) -> list[Claim]:
+    """Those of this output."""
+    below = work.root == f"{storage.root}/work"
+    return [c for c in claims if (below if c.below else c.output == storage.root)]
+
+
+def _find_in(
+    storage: Storage, work: Storage, current: set[str], found: Found, everything: bool, signatures: str
+) -> None:
+    """Adds what can go of one work folder. `current`: plans of this output that need theirs; the one that claims the
+    folder `signatures` needs nothing else."""
     claims = read_claims(work)
     below = work.root == f"{storage.root}/work"
-    own = [c for c in claims if (below if c.below else c.output == storage.root)]
-    needed = [c for c in claims if c not in own or c.plan in current]
+    own = _own(storage, work, claims)
+    replaced = {c.replaces for c in own}
+    held = [c for c in own if c.plan in current and c.writing not in replaced]
+    held = [c.alone(signatures) if signatures in c.folders and not c.replaces else c for c in held]
+    needed = [c for c in claims if c not in own or c in held]
     free = [c for c in own if c not in needed]
     sizes = work.list("")
     kind = "work" if everything else "old"

@@ -16,7 +16,7 @@ from ..stages.base import UnitRows
 from ..stages.errors import DataError, RecipeError, StageError, did_you_mean
 from . import json_sink
 from .claims import claim
-from .clean import remove_work
+from .clean import remove_work, work_is_left
 from .costs import costs
 from .counts import count_items, merged, run_count
 from .earlier import absolute, matching_stage, open_run
@@ -39,6 +39,7 @@ from .replace import next_storage, replace_output
 from .resolve import Inputs, ResolveContext, ResolveRuns, run_item
 from .run_unit import prepare_process
 from .sets import Counts, one_key
+from .signatures import finish_signatures, run_signatures, signature_folder
 from .storage import Storage, storage_at
 from .terminal import plural
 from .where_to import data_files
@@ -75,17 +76,17 @@ def run(
     """
     storage = storage_at(recipe.output)
     plan = plan_recipe(recipe)
-    last = _last_step(plan, until)
+    last, identity = _last_step(plan, until), run_identity()
     finished = read_manifest(storage)
     if finished is not None:
         if finished.get("plan") == plan.key:
+            _finish_removal(storage, recipe, finished, identity)
             return Result(storage.root, finished, fresh=False)
         if not replace:
             raise RecipeError(_refusal(storage, finished, plan))
     for bound in plan.graph.stages:
         for earlier in getattr(bound.stage.config, "against", ()):
             matching_stage(open_run(absolute(earlier)), bound)  # says now what would be missing hours later
-    identity = run_identity()
     with Lock(storage, identity):
         target = next_storage(storage, plan.key) if finished is not None else storage
         run = _Run(plan, target, storage, work_storage(recipe), identity, progress or Progress(), last)
@@ -97,14 +98,22 @@ def run(
                 return Result(storage.root, {}, fresh=True, stages=funnel(plan, run.receipts, run.seconds))
             if target is not storage:
                 replace_output(storage)
-            if recipe.keep_work == "none":
-                remove_work(storage)
+            if recipe.keep_work != "all":
+                remove_work(storage, recipe.keep_work)
             return Result(storage.root, manifest, fresh=True)
         except BaseException as error:
             run.log("failed", error=f"{type(error).__name__}: {error}", traceback=trace_of(error))
             raise
         finally:
             run.close()
+
+
+def _finish_removal(storage: Storage, recipe: Recipe, finished: Mapping[str, Any], identity: str) -> None:
+    """Removes what the finished run would have removed, had nothing killed it."""
+    keep = recipe.keep_work
+    if keep != "all" and keep == finished["recipe"].get("keep_work") and work_is_left(storage, keep):
+        with Lock(storage, identity):
+            remove_work(storage, keep)
 
 
 def _last_step(plan: Plan, until: str | None) -> int | None:
@@ -197,6 +206,8 @@ class _Run:
         self.work.write(f"listing-{plan.key}.json", plan.listing.to_json().encode())
         self.work.write(f"recipe-{plan.key}.json", encode(plan.recipe.resolved()))
         folders, below = [step.folder for step in plan.steps], plan.recipe.work is None
+        if plan.recipe.keep_work == "signatures":
+            folders.append(signature_folder(plan.key))
         claim(self.work, plan.key, self.output.root, folders, self.writing, below=below)
         self._remember_packs()
         index, stop = 0, len(plan.steps) if self.last is None else self.last + 1
@@ -217,6 +228,8 @@ class _Run:
             return None
         written = None if plan.recipe.observe else self._write()
         ledger = self._ledger(written)
+        if plan.recipe.keep_work == "signatures":
+            self._signatures()
         return self._finish(written[1] if written else [], ledger)
 
     def _remember_packs(self) -> None:
@@ -330,13 +343,26 @@ class _Run:
         self.facts[bound.name] = committed["facts"]
         self.costs[bound.name] = committed["cost"]
         receipts.compact(done)
+        self._forget_phases(step.folder)
         self.receipts.append({u.id: done[u.id] for u in plan.units})
         self.seconds[step.folder] = time.time() - started
         self.log("resolved", step=step.folder, facts=committed["facts"], seconds=round(time.time() - started, 3))
 
+    def _forget_phases(self, folder: str) -> None:
+        """What the phases handed on to one another is as large as the signatures, and has served. In a shared work folder
+        another run may be in the middle of the same step."""
+        if self.plan.recipe.work is None:
+            for phase in {path[len(folder) + 1 :].partition("/")[0] for path in self.work.list(folder)}:
+                if "." not in phase:
+                    self.work.remove_tree(f"{folder}/{phase}")
+
     def _run_items(self, inputs: Inputs, phase: str, function: Any, items: Mapping[str, Any]) -> Iterator[Receipt]:
         arguments = {name: (phase, function, name, value) for name, value in items.items()}
-        yield from self._items(f"{inputs.plan.steps[inputs.index].name}/{phase}", run_item, (inputs,), arguments)
+        what = f"{inputs.plan.steps[inputs.index].name}/{phase}"
+        self.progress.phase(phase, 0, len(items))
+        for done, receipt in enumerate(self._items(what, run_item, (inputs,), arguments), start=1):
+            self.progress.phase(phase, done, len(items))
+            yield receipt
 
     def _items(
         self, what: str, function: Any, shared: tuple[Any, ...], items: Mapping[str, tuple[Any, ...]]
@@ -422,6 +448,18 @@ class _Run:
         receipts.compact(done)
         self.seconds[name] = time.time() - started
         return done
+
+    def _signatures(self) -> None:
+        """What `against` of later runs reads, from the attributes that then can go."""
+        plan, folder = self.plan, signature_folder(self.plan.key)
+        done = Receipts(self.work, folder).load()
+        items = {u.id: (u.id, self._files(i)) for i, u in enumerate(plan.units) if u.id not in done}
+        self.progress.begin("signatures", len(plan.units), len(plan.units) - len(items))
+        for receipt in self._items("signatures", run_signatures, (plan, self.work), items):
+            done[receipt["item"]] = receipt
+            self.progress.unit("signatures", receipt)
+        self.progress.end("signatures")
+        finish_signatures(plan, self.work, {unit.id: done[unit.id] for unit in plan.units})
 
     # --- the end
 

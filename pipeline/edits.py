@@ -54,7 +54,7 @@ def tell_edits(output: Output, row: Mapping[str, Any], most: int) -> list[str]:
 def text_versions(output: Output, row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """('source', the original text), then (edit, the text it left) for each edit that changed it.
 
-    Raises DataError where the source is gone or changed, RecipeError where the recipe no longer fits it, KeyError for
+    Raises DataError where the source is gone or changed, RecipeError where the recipe no longer fits it, ValueError for
     a column that an edit needs and neither the ledger nor the source has.
     """
     recipe = Recipe.model_validate(output.manifest["recipe"])
@@ -135,6 +135,8 @@ def _column(graph: Graph, row: Mapping[str, Any], found: pa.Table, text: pa.Arra
     types = {a.name: a.column.type for a in graph.measured} | graph.input_types
     if name in row:
         return pa.array([row[name]], types.get(name))
+    if name not in graph.input_names and name not in found.column_names:
+        raise ValueError(f"{name}, which an edit reads, is not in the ledger")
     return found[graph.input_names.get(name, name)].combine_chunks()
 
 

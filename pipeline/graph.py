@@ -9,6 +9,7 @@ import functools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Any
 
 import pyarrow as pa
@@ -69,8 +70,12 @@ class BoundStage:
         facts = [self.use, self.stage.version, config, self.stage.fingerprint(), self.entry.where, self.entry.action]
         return digest([*facts, self.needs, self.earlier, self.stage.seed if self.stage.draws else None])
 
+    def adds(self, plain: str) -> bool:
+        """Whether it adds a column of this plain name, or pattern (`*_cluster_size`)."""
+        return any(fnmatchcase(a.column.name, plain) for a in self.added)
+
     def full(self, plain: str) -> str:
-        return next(a.name for a in self.added if a.column.name == plain)
+        return next(a.name for a in self.added if fnmatchcase(a.column.name, plain))
 
 
 @dataclass
@@ -175,11 +180,13 @@ def _bind(stages: Sequence[BoundStage], index: int) -> None:
 
 def _owner(bound: BoundStage, earlier: Sequence[BoundStage], plain: str) -> BoundStage:
     edits: list[BoundStage] = []
-    named = [b for b in earlier if b.name == bound.stage.of and any(a.column.name == plain for a in b.added)]
+    named = [b for b in earlier if b.name == bound.stage.of and b.adds(plain)]
     if named:
         return named[0]
+    if bound.stage.of and "*" in plain:  # no other stage can be meant; a preset's columns may come from several
+        raise RecipeError(f"{bound.place}: of: {bound.stage.of}: adds no column {plain}")
     for candidate in reversed(earlier):
-        if any(a.column.name == plain for a in candidate.added):
+        if candidate.adds(plain):
             if edits and candidate.stage.kind == "measure" and "text" in candidate.stage.needs:
                 raise RecipeError(
                     f"{bound.place}: reads {plain} of {candidate.name}, but {edits[-1].name} changed the text since: "
@@ -188,9 +195,8 @@ def _owner(bound: BoundStage, earlier: Sequence[BoundStage], plain: str) -> Boun
             return candidate
         if candidate.stage.kind == "edit":
             edits.append(candidate)
-    raise RecipeError(
-        f"{bound.place}: nothing before it adds {plain}: add `- use: text_signals` or the stage that does"
-    )
+    does = "a stage that does" if "*" in plain else "`- use: text_signals` or the stage that does"
+    raise RecipeError(f"{bound.place}: nothing before it adds {plain}: add {does}")
 
 
 def _added(bound: BoundStage) -> tuple[Added, ...]:
@@ -232,7 +238,13 @@ def _check_columns(graph: Graph, recipe: Recipe) -> None:
     types: dict[str, pa.DataType] = {**SYSTEM_COLUMNS, **graph.input_types}
     owners: dict[str, str] = dict.fromkeys(types, "the input")
     later = {a.name: bound for bound in graph.stages for a in bound.added}
+    edits: list[BoundStage] = []
+    version: dict[str, int] = {}  # of the text that a column was measured on: how many edits stand before it
     for bound in graph.stages:
+        if bound.stage.wishes:
+            granted = [name for name in bound.stage.wishes if name in types]
+            bound.stage.grant(granted)
+            bound.needs = tuple(dict.fromkeys([*bound.needs, *granted]))
         for name in bound.needs:
             if name in types:
                 continue
@@ -241,6 +253,8 @@ def _check_columns(graph: Graph, recipe: Recipe) -> None:
                     f"{bound.place}: {name} is added only later, by {later[name].place}: move that stage up"
                 )
             raise RecipeError(f"{bound.place}: no column {name}.{did_you_mean(name, types)}")
+        for name in bound.stage.of_text:
+            _check_version(bound, name, owners.get(name, "this recipe"), edits[version.get(name, 0) :])
         schema = pa.schema([(name, types[name]) for name in bound.needs])
         try:
             bound.stage.check(schema)
@@ -256,8 +270,24 @@ def _check_columns(graph: Graph, recipe: Recipe) -> None:
                 )
             types[added.name] = added.column.type
             owners[added.name] = bound.place
+            version[added.name] = len(edits)
+        if bound.stage.kind == "edit":
+            edits.append(bound)
         if bound.entry.action == "tag" and bound.stage.kind in ("decide", "resolve"):
             types[f"{bound.name}_pass"] = pa.bool_()
+
+
+def _check_version(bound: BoundStage, name: str, owner: str, since: Sequence[BoundStage]) -> None:
+    """Refuses a column of another text version. `since`: the edits behind the stage that measured it, in order."""
+    if not since:
+        return
+    if since[0].stage.of_text:
+        way = f"give both one stage: `spans: [{', '.join(dict.fromkeys([*since[0].stage.of_text, name]))}]`"
+    else:
+        way = f"move one of the two, so that nothing edits between {owner} and this stage"
+    raise RecipeError(
+        f"{bound.place}: {name}, from {owner}, belongs to the text before {since[0].place}, which changes it: {way}"
+    )
 
 
 def _choose_columns(graph: Graph, recipe: Recipe) -> None:
@@ -270,7 +300,8 @@ def _choose_columns(graph: Graph, recipe: Recipe) -> None:
     flags = {**{f"{name}_changed": pa.bool_() for name in edits}, **{f"{name}_pass": pa.bool_() for name in tags}}
     ledger = {**system, **graph.input_types, **FATE, **shown, **flags}
     other = {**others, **{name: SYSTEM_COLUMNS[name] for name in ("text", "bytes", "chars")}}
-    default = ["url", "date", *graph.input_types, *shown, *(f"{name}_pass" for name in tags)]
+    flat = [name for name, kind in shown.items() if not pa.types.is_nested(kind)]  # spans are for the ledger
+    default = ["url", "date", *graph.input_types, *flat, *(f"{name}_pass" for name in tags)]
     graph.write = bind_write(recipe, ledger, other, default)
     needed = {name for bound in graph.stages for name in bound.needs}
     chosen = {name for written in graph.write.sets for name in written.columns} | set(recipe.write.partition)

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema, field_validator
 
 from ..stages._units import SHARE_SCHEMA, SIZE_SCHEMA, share, size_bytes
+from ..stages.base import stage_class
 from ..stages.errors import RecipeError, did_you_mean
 from .bases import OWN, apply_setting, fill_paths, with_bases
 from .listing import Source
@@ -104,8 +105,9 @@ class Recipe(Model):
     observe: bool = Field(default=False, description="measure and decide everything, drop and write no document")
     sample: Share | None = Field(default=None, description="only documents whose draw is below this share: 0.1%")
     units: int | None = Field(default=None, ge=1, description="only so many units, spread evenly over the input")
-    keep_work: Literal["all", "none"] = Field(
-        default="all", description="whether intermediate files stay after the run"
+    keep_work: Literal["all", "signatures", "none"] = Field(
+        default="all",
+        description="which intermediate files stay after the run; signatures: what `against` of a later run reads",
     )
     differs: list[str] = Field(default=[], description="what a recipe named after a published one does otherwise")
     stages: list[StageEntry] = Field(default=[], description="what is done, in this order")
@@ -213,6 +215,7 @@ def _split_stages(tree: Located) -> list[dict[str, Any]]:
         if not isinstance(plain, dict) or not isinstance(plain.get("use"), str):
             raise RecipeError(f"{entry.place}: a stage is a mapping with `use:`")
         name = plain.get("name")
+        common = [key for key in STAGE_KEYS if key not in _own_keys(plain["use"])]
         if name is not None and not (isinstance(name, str) and NAME.match(name)):
             raise RecipeError(
                 f"{entry.at('name')}: name: {name!r} must match [a-z][a-z0-9_]*, because people write it in SQL"
@@ -220,9 +223,17 @@ def _split_stages(tree: Located) -> list[dict[str, Any]]:
         if name is not None and name in taken:
             raise RecipeError(f"{entry.at('name')}: two stages are named {name}; give one another name")
         taken.add(name or plain["use"])
-        stage: dict[str, Any] = {key: plain.pop(key) for key in STAGE_KEYS if key in plain}
+        stage: dict[str, Any] = {key: plain.pop(key) for key in common if key in plain}
         found.append({**stage, "config": plain, "place": entry.place, "places": dict(entry.places())})
     return found
+
+
+def _own_keys(use: str) -> set[str]:
+    """Of the keys that every stage takes, those that this one takes in another meaning (`where` of `cut_spans`)."""
+    try:
+        return set(stage_class(use).Config.model_fields).intersection(STAGE_KEYS)
+    except RecipeError:  # told with its place when the stages are made
+        return set()
 
 
 def _explain(item: Any, tree: Located) -> str:
@@ -257,7 +268,7 @@ def config_error(entry: StageEntry, recipe: Recipe, error: ValidationError, vali
     for item in error.errors():
         key = ".".join(str(k) for k in item["loc"])
         if item["type"] == "extra_forbidden":
-            text = f"{key}: unknown key.{did_you_mean(key, [*valid, *STAGE_KEYS])}"
+            text = f"{key}: unknown key.{did_you_mean(key, {*valid, *STAGE_KEYS})}"
         else:
             text = f"{key}: {item['msg'].removeprefix('Value error, ')}"
         found.append(f"{_where_key(entry, recipe, item['loc'])}: {text}")

@@ -176,7 +176,7 @@ def _input(work: Storage, plan: str) -> tuple[Listing | None, list[Unit]]:
 
 def _claim(work: Storage, plan: str, start: Mapping[str, Any]) -> Claim:
     """Which folders the run uses."""
-    found = [claim for claim in read_claims(work) if claim.plan == plan]
+    found = [claim for claim in read_claims(work) if claim.plan == plan and not claim.replaces]
     return found[-1] if found else Claim(plan, "", tuple(start.get("steps", ())), "", True)
 
 

@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+LISTED = 8  # items of a list that are shown
 # control, format (bidi marks, zero-width, tags), surrogate, private use, unassigned, line and paragraph separators
 _HIDDEN = frozenset(("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"))
 
@@ -71,7 +72,10 @@ def value(found: Any) -> str:
     if isinstance(found, float):
         return f"{found + 0.0:.6g}"  # no -0, which statistics of Parquet files give for the smallest of zeros
     if isinstance(found, list):
-        return f"[{', '.join(value(item) for item in found)}]"
+        more = [f"… {len(found) - LISTED} more"] if len(found) > LISTED else []
+        return f"[{', '.join([*map(value, found[:LISTED]), *more])}]"
+    if isinstance(found, dict):
+        return f"{{{', '.join(f'{visible(str(key))} {value(item)}' for key, item in found.items())}}}"
     if isinstance(found, str):
         text = cut(visible(found), 80)
         return text if text and text == text.strip() and " " not in text else f"'{text}'"

@@ -86,6 +86,7 @@ class ExactDedup(Stage):
     """Keeps one document of every group with equal text, URL, column or expression; the ledger names the kept one."""
 
     Config = ExactDedupConfig
+    choosing = frozenset({"prefer", "against", "scope"})
     config: ExactDedupConfig
 
     def __init__(self, config: Any, *, name: str, seed: int = 0) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from tamis.stages._spans import SPANS
 from tamis.stages.base import Stage, stage_class
 
 METHODS = ("edit", "measure", "decide")
@@ -41,16 +42,26 @@ def build(use: str, config: dict[str, Any] | None = None) -> Stage:
 
 
 def batch(stage: Stage, texts: Sequence[str], rows: Sequence[dict[str, Any]] = ()) -> pa.Table:
-    """A batch with `texts` and what else the stage reads: url and date from `rows`, numbers for measured columns."""
+    """A batch with `texts` and what else the stage reads: url and date from `rows`, spans of the texts, numbers for
+    measured columns."""
     n = len(texts)
     columns: dict[str, pa.Array] = {"text": pa.array(texts, pa.large_string())}
     for name in ("url", "date", *stage.needs):
         if name in ("doc_id", "source_file", "source_hash", "url", "date", "host", "domain"):
             values = [(rows[i % len(rows)].get(name) if rows else None) or f"{name}-{i}" for i in range(n)]
             columns.setdefault(name, pa.array(values, pa.string()))
+        elif name in stage.of_text:
+            columns[name] = pa.array([None if i % 5 == 4 else _spans(text) for i, text in enumerate(texts)], SPANS)
         elif name != "text":
             columns.setdefault(name, pa.array([None if i % 5 == 4 else i % 7 for i in range(n)], pa.int32()))
     return pa.table(columns)
+
+
+def _spans(text: str) -> list[dict[str, Any]]:
+    """Two pieces of a text, in bytes; they touch and may end inside a character."""
+    size = len(text.encode())
+    ends = [(size // 7, size // 3), (size // 3, size // 2)]
+    return [{"start": a, "end": b, "score": 1.0, "kind": ("repeat", "other")[a % 2]} for a, b in ends]
 
 
 def applied(stage: Stage) -> list[str]:
