@@ -39,7 +39,7 @@ class OpenOutput:
     >>> found.manifest["counts"]["rows"], len(found.ledger)
     (205, 205)
     >>> found.sql("SELECT decision, count(*) AS docs FROM ledger GROUP BY ALL ORDER BY ALL").fetchall()
-    [('drop', 117), ('keep', 87), ('quarantine', 1)]
+    [('drop', 151), ('keep', 53), ('quarantine', 1)]
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -146,7 +146,7 @@ def run(
 
     >>> made = api.run("configs/quickstart.yaml", input="tests/golden/pages.jsonl", output=folder / "made")
     >>> made.manifest["counts"]["kept"]
-    87
+    53
     """
     from .driver import run as run_recipe
 

@@ -120,10 +120,11 @@ def test_the_recipes_in_the_readme_load(tmp_path: Path) -> None:
         name = "" if "base:" in block else "name: example\n"
         (tmp_path / f"{number}.yaml").write_text(name + block)
         loaded.append(load_recipe(tmp_path / f"{number}.yaml"))
-    first, second = loaded
+    first, second, third = loaded
     assert [stage.use for stage in first.stages] == ["normalize", "text_signals", "rules"]
     assert [source.name for source in second.input] == ["web", "books"]
     assert set(second.write.sets) == {"main", "near_miss"}
+    assert [stage.use for stage in third.stages] == ["exact_dedup", "near_dedup", "paragraph_dedup", "cut_spans"]
 
 
 def section(mark: str) -> str:

@@ -50,7 +50,7 @@ def test_an_opened_output_has_the_rows_of_its_files(finished: str) -> None:
     for view in ("ledger", "data"):
         assert getattr(opened, view).to_arrow_table().to_pylist() == runs.rows(Path(finished), view).to_pylist()
     assert opened.ledger.filter("decision = 'keep'").count("*").fetchall() == [(opened.manifest["counts"]["kept"],)]
-    assert "205 documents read, 87 kept" in repr(opened)
+    assert "205 documents read, 53 kept" in repr(opened)
     assert repr(opened.why("chess")) == opened.why("chess") == runs.tamis("why", finished, "chess").rstrip("\n") + "\n"
     with pytest.raises(SetupError):
         api.open(Path(finished) / "data")

@@ -38,7 +38,8 @@ def check_against_ledger(recipe: Recipe, output: Path, keys: list[str]) -> set[s
     """Fate, values and text of each document are those of the run; returns the rules that it met."""
     ledger = {f"{row['source_file']}#{row['source_row']}": row for row in runs.rows(output, "ledger").to_pylist()}
     texts = {f"{row['source_file']}#{row['source_row']}": row["text"] for row in runs.rows(output, "data").to_pylist()}
-    resolving, plan = {"exact_dedup"}, input_plan(recipe)
+    plan = input_plan(recipe)
+    resolving = {bound.name for bound in plan.graph.stages if bound.stage.kind == "resolve"}
     for key in keys:
         trial, row = tried(plan, key), ledger[key]
         assert {name: row[name] for name in trial.identity} == dict(trial.identity)
