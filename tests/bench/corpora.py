@@ -36,9 +36,13 @@ class Sizes:
     big_unit: str = "1GB"
     ledger_rows: int = 1_000_000
     files: int = 200
+    dedup_bytes: int = 20_000_000  # of text, which datatrove's dedup gets
+    pairs: int = 2_000  # whose similarity is computed by hand
+    sample: int = 400  # kept documents, held against all others by hand
+    documents: int = 10_000_000  # with simulated band keys
 
 
-QUICK = Sizes(100_000, 1, 1, 2, "300kB", "10MB", 2_000, 5)
+QUICK = Sizes(100_000, 1, 1, 2, "300kB", "10MB", 2_000, 5, 300_000, 200, 50, 20_000)
 
 
 class Bench:
@@ -54,7 +58,7 @@ class Bench:
         """configs/fineweb.yaml without its dedup, over `files` into `output`; with `normalize` in front,
         and without the pages at the end, whose cost does not grow with the corpus."""
         plain = YAML(typ="safe", pure=True).load(ROOT / "configs" / "fineweb.yaml")
-        stages = [stage for stage in plain["stages"] if stage["use"] != "exact_dedup"]
+        stages = [stage for stage in plain["stages"] if not stage["use"].endswith("_dedup")]
         head = [{"use": "normalize"}] if normalize else []
         made = {"name": "bench", "input": {"files": files}, "output": str(output), "stages": [*head, *stages]}
         return {**made, "max_bad": "100%", "report": {"pages": False}, **changes}
@@ -93,16 +97,24 @@ class Bench:
 
     @functools.cached_property
     def slice(self) -> tuple[Path, int]:
-        """(file, bytes of text) for datatrove and Tamis alike: by SHA-1 of the id, the first `slice_bytes` of the
-        first two files; with `full` all of them."""
+        """(file, bytes of text) for datatrove and Tamis alike, `slice_bytes` of the corpus."""
+        return self._sliced("slice", self.sizes.slice_bytes)
+
+    @functools.cached_property
+    def dedup_slice(self) -> tuple[Path, int]:
+        """As `slice`, with `dedup_bytes`."""
+        return self._sliced("dedup-slice", self.sizes.dedup_bytes)
+
+    def _sliced(self, name: str, most: int) -> tuple[Path, int]:
+        """(file, bytes of text): by SHA-1 of the id, the first `most` bytes of the first two files; with `full` all."""
         table = pa.concat_tables([pq.read_table(path, columns=["id", "text"]) for path in self.files[:2]])
         sizes = pc.binary_length(table["text"]).to_pylist()
         ids = table["id"].to_pylist()
         order = sorted(range(len(ids)), key=lambda row: hashlib.sha1(ids[row].encode()).digest())
         ends = itertools.accumulate(sizes[row] for row in order)
-        most = sum(sizes) if self.full else self.sizes.slice_bytes
+        most = sum(sizes) if self.full else most
         chosen = sorted(row for row, end in zip(order, ends, strict=True) if end <= most)
-        path = self.scratch / "slice.parquet"
+        path = self.scratch / f"{name}.parquet"
         pq.write_table(table.take(chosen), path, compression="zstd", row_group_size=2000)
         return path, sum(sizes[row] for row in chosen)
 

@@ -11,7 +11,7 @@ from typing import Any
 import checks
 import pyarrow.parquet as pq
 from corpora import Bench
-from datatrove_env import datatrove_python
+from environments import python_of
 from figures import Row
 from processes import HERE, found, work
 
@@ -71,7 +71,7 @@ def _stages(bench: Bench, files: list[str], name: str, repeats: int) -> tuple[di
 
 def _datatrove(bench: Bench, path: Path) -> tuple[dict[str, Any], set[str]]:
     kept = bench.scratch / "kept-datatrove.txt"
-    measured = found([datatrove_python(), HERE / "datatrove_recipe.py", path, kept])
+    measured = found([python_of("datatrove"), HERE / "datatrove_recipe.py", path, kept])
     return measured, checks.listed_ids(kept)
 
 

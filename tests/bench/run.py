@@ -21,6 +21,8 @@ import part_estimate
 import part_heuristics
 import part_job
 import part_memory
+import part_near_dedup
+import part_scale
 import part_scaling
 from corpora import CORPUS, QUICK, ROOT, Bench, Sizes
 from figures import exit_code, report, table
@@ -33,6 +35,8 @@ PARTS = {
     "memory": part_memory.rows,
     "estimate": part_estimate.rows,
     "commands": part_commands.rows,
+    "near_dedup": part_near_dedup.rows,
+    "scale": part_scale.rows,
 }
 
 

@@ -29,7 +29,7 @@ def _script(name: str) -> Any:
 def datatrove() -> Path:
     """The interpreter of an environment that has datatrove; skips where there is none and pip cannot make it."""
     try:
-        return _script("datatrove_env").datatrove_python()
+        return _script("environments").python_of("datatrove")
     except _script("processes").BenchError as error:
         pytest.skip(str(error))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import importlib
 import json
+import random
 import shutil
 import subprocess
 import sys
@@ -75,6 +76,8 @@ def test_an_unknown_part_is_refused_with_the_known_ones(tmp_path: Path) -> None:
         pytest.param("scaling", 1, marks=[pytest.mark.slow, pytest.mark.ray]),
         pytest.param("memory", 4, marks=[pytest.mark.slow, pytest.mark.ray]),
         pytest.param("commands", 3, marks=pytest.mark.slow),
+        pytest.param("scale", 4, marks=[pytest.mark.slow, pytest.mark.ray]),
+        pytest.param("near_dedup", 3, marks=pytest.mark.slow),
     ],
 )
 def test_every_part_measures_right_results_beside_a_baseline(
@@ -123,6 +126,45 @@ def test_the_checks_pass_on_a_right_output_and_name_each_fault(output: Path, tmp
     part = next((damaged / "data").glob("*.parquet"))
     part.write_bytes(part.read_bytes()[:-9] + b"x" + part.read_bytes()[-8:])
     assert "verify: data/" in checks.verified(damaged)
+
+
+def test_the_checks_of_near_duplicates_pass_on_right_groups_and_name_each_fault(tmp_path: Path) -> None:
+    found = script("near_checks")
+    clusters = ["x", "x", None, "y", "y", "y"]
+    ledger = pa.table({"doc_id": list("abcdef"), "decision": ["keep", "drop", "keep", "keep", "drop", "drop"]})
+    ledger = ledger.append_column("near_cluster", pa.array(clusters))
+    assert found.kept_ids(ledger) == set("acd")
+    assert found.same_groups(ledger, set("acd")) == found.same_groups(ledger, set("bcf")) == 1
+    assert found.same_groups(ledger, set("ac")) == found.same_groups(ledger, set("abcd")) == pytest.approx(5 / 6)
+
+    words = [f"word{at}" for at in range(200)]
+    texts = [" ".join(words), " ".join(["Other", *words[1:]]), " ".join(words[:120]), "short one"]
+    pq.write_table(pa.table({"id": list("abcd"), "text": texts}), tmp_path / "texts.parquet")
+    files = [tmp_path / "texts.parquet"]
+    assert found.missed(files, set("acd"), 5, 0.95, 10) == (3, "")
+    assert "a and b" in found.missed(files, set("abcd"), 5, 0.95, 10)[1]
+    assert found.missed(files, set("abcd"), 5, 0.995, 10) == (4, "")
+
+    draw = random.Random(1)
+    right = [draw.gauss(0, 1) for _ in range(500)]
+    assert found.estimates(right) == ""
+    for wrong in ([error + 0.3 for error in right], [error * 1.5 for error in right], [*right, 7.0], []):
+        assert found.estimates(wrong) != ""
+
+
+def test_edited_copies_have_the_similarity_that_is_said() -> None:
+    pairs = script("near_pairs")
+    draw = random.Random(1)
+    words = pairs.zipf_words(draw, pairs.vocabulary(draw, 500))
+    found = pairs.pairs_of((words(draw.randint(30, 300)) for _ in range(300)), 150, 3, seed=2)
+    assert len(found) == 150
+    for left, right, similarity in found:
+        one, other = (set(zip(text.split(), text.split()[1:], text.split()[2:])) for text in (left, right))
+        assert similarity == len(one & other) / len(one | other) > 0.2
+    assert min(s for *_, s in found) < 0.45
+    assert max(s for *_, s in found) > 0.95
+    assert (pairs.grams(["a"], 3), pairs.grams([], 3)) == (frozenset({("a",)}), frozenset())
+    assert pairs.jaccard(frozenset(), frozenset()) == 1.0
 
 
 def test_runs_with_other_results_are_told_apart_by_their_checksums(output: Path, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ import numpy as np
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
+from near_pairs import ASCII_WORDS, pairs_of
 
 from tamis.pipeline.chain import Batch, apply
 from tamis.pipeline.driver import run as run_recipe
@@ -29,6 +30,7 @@ from tamis.pipeline.planning import plan_recipe
 from tamis.pipeline.recipe import parse_recipe
 from tamis.pipeline.run_unit import prepare_process
 from tamis.pipeline.source_rows import BATCH_BYTES
+from tamis.stages.near_dedup import NearDedup
 
 WARM_ROWS = 300
 
@@ -113,6 +115,38 @@ def _chain(plan: Plan, rows: pa.Table, counts: list[dict[str, Any]]) -> list[str
     return rows["id"].take(pa.array(batch.live)).to_pylist()
 
 
+# --- signatures of near duplicates --------------------------------------------------------------------------------
+
+
+def signatures(files: list[str], config: dict[str, Any], pairs: int, repeats: int = 1) -> dict[str, Any]:
+    """The measuring half of `near_dedup` over texts that lie in memory as Arrow has them; and how far its estimates are
+    from the true similarity of `pairs` edited copies, in standard errors of the theory."""
+    stage = NearDedup(NearDedup.Config(**config), name="near_dedup")
+    batches = [group.select(["text"]).combine_chunks() for group in _groups(files)]
+    stage.warm()
+    runs = [timed(lambda: [len(stage.measure(batch)) for batch in batches]) for _ in range(repeats)]
+    seconds = sorted((seconds for _, seconds in runs), key=lambda one: one["cpu_seconds"])[repeats // 2]
+    documents = (ASCII_WORDS(text.lower()) for batch in batches for text in batch["text"].to_pylist())
+    found = pairs_of(documents, pairs, stage.config.ngram, seed=1)
+    texts = [text for pair in found for text in pair[:2]]
+    sketches = stage.measure(pa.table({"text": pa.array(texts, pa.large_string())}))["near_sketch"].to_pylist()
+    errors = [_error(sketches[2 * at], sketches[2 * at + 1], pair[2]) for at, pair in enumerate(found)]
+    return {
+        **seconds,
+        "runs": [one["cpu_seconds"] for _, one in runs],
+        "documents": sum(map(len, batches)),
+        "errors": errors,
+    }
+
+
+def _error(left: bytes, right: bytes, similarity: float) -> float:
+    """Estimate less truth, in standard errors: of the sketch's bytes, s + (1 - s)/256 are equal (Li and Koenig 2010)."""
+    equal = float(np.mean(np.frombuffer(left, np.uint8) == np.frombuffer(right, np.uint8)))
+    expected = similarity + (1 - similarity) / 256
+    spread = np.sqrt(expected * (1 - expected) / len(left))
+    return round(float((equal - expected) / spread), 4) if spread else 0.0 if equal == expected else np.inf
+
+
 # --- the whole job ------------------------------------------------------------------------------------------------
 
 
@@ -129,9 +163,11 @@ def run(
         pq.write_table(rows, f"{folder}/few.parquet")
         small = {**recipe, "input": {"files": f"{folder}/few.parquet"}, "output": f"{folder}/out"}
         run_recipe(parse_recipe({**small, "report": {"by": [], "pages": False}}))
+    before = cpu_seconds()
     watch = _Workers() if executor == "ray" else None
     result, seconds = timed(lambda: run_recipe(parse_recipe(recipe), executor=executor, workers=workers))
     found: dict[str, Any] = {**seconds, "counts": result.manifest["counts"], "stages": result.manifest["stages"]}
+    found |= {"facts": result.manifest["facts"], "before": round(before, 4)}
     return found | ({"worker_peak_rss": watch.stop()} if watch else {})
 
 
@@ -180,7 +216,7 @@ def copy(files: list[str], folder: str) -> dict[str, Any]:
 
 
 def main(name: str, arguments: str) -> None:
-    found = {"stages": stages, "run": run, "copy": copy}[name](**json.loads(arguments))
+    found = {"stages": stages, "signatures": signatures, "run": run, "copy": copy}[name](**json.loads(arguments))
     print(json.dumps({**found, "peak_rss": peak_rss()}))
 
 
