@@ -84,7 +84,7 @@ def connect(
     bundled = [cells[at : at + each] for at in range(0, len(cells), each)]
     work = {f"b{i:06d}": [some, list(readers), own, parts] for i, some in enumerate(bundled if readers else [])}
     found = ctx.map("buckets", _buckets, work)
-    buckets = sorted((b for facts in found.values() for b in facts["largest"]), key=lambda b: (-b[0], *b[1:]))
+    buckets = _largest([bucket for facts in found.values() for bucket in facts["largest"]])
     edges = _edges(ctx, 0, "buckets", list(found), parts)
     if edges.total and documents > ONE_WORKER:
         phase, items, connected = _contract(ctx, edges, list(starts), size)
@@ -94,7 +94,7 @@ def connect(
             "components", _components, {"all": [edges.phase, list(edges.counts), *array]} if starts else {}
         )
         phase, items, connected = "components", list(united), sum(facts["connected"] for facts in united.values())
-    return Graph(phase, items, {"edges": edges.total, "connected": connected, "buckets": buckets[:LARGEST]})
+    return Graph(phase, items, {"edges": edges.total, "connected": connected, "buckets": buckets})
 
 
 def pairs_per_part(pairs: int) -> int:
@@ -149,7 +149,16 @@ def _buckets(task: Task, stage: Stage, value: Any) -> dict[str, Any]:
         largest += [[documents, band, first] for documents, first in sizes]
     edges = np.concatenate(found)
     task.save_arrays([_flat(part) for part in spread(edges, 0, parts)])
-    return {"edges": len(edges), "largest": sorted(largest, key=lambda b: (-b[0], *b[1:]))[:LARGEST]}
+    return {"edges": len(edges), "largest": _largest(largest)}
+
+
+def _largest(buckets: Sequence[list[int]]) -> list[list[int]]:
+    """The largest of [documents, band, first n], largest first; one for each first document, as boilerplate fills a
+    bucket in every band."""
+    found: dict[int, list[int]] = {}
+    for bucket in sorted(buckets, key=lambda b: (-b[0], *b[1:])):
+        found.setdefault(bucket[2], bucket)
+    return list(found.values())[:LARGEST]
 
 
 @dataclass(frozen=True)

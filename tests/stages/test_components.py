@@ -105,7 +105,8 @@ def expected(keys: list[list[int] | None], own: int | None = None) -> tuple[list
     largest = sorted(
         ([len(found), band, found[0]] for (band, _), found in chosen.items()), key=lambda b: (-b[0], *b[1:])
     )
-    return parts, {"edges": len(edges), "connected": len(connected), "buckets": largest[:10]}
+    once = [b for i, b in enumerate(largest) if b[2] not in {earlier[2] for earlier in largest[:i]}]
+    return parts, {"edges": len(edges), "connected": len(connected), "buckets": once[:10]}
 
 
 def parts_of(labels: Mapping[int, int]) -> list[set[int]]:
