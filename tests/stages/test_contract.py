@@ -24,6 +24,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "params": {"least": 20},
     },
     "sample": {"share": 0.5},
+    "cut_spans": {"spans": "paragraph_spans", "replace": "[...]", "min_words": 2},
 }
 PAGES = [json.loads(line) for line in (Path(__file__).parents[1] / "golden" / "pages.jsonl").open(encoding="utf-8")]
 
