@@ -29,6 +29,7 @@ NAMED = {
     "README.md": "this page",
     "deploy/dashboard.json": "Grafana: how far a run is, how fast, what is left of the documents",
     "docs/tour.ipynb": "ten minutes with Tamis in a notebook; a test runs it and compares what it shows",
+    "pipeline/report/duplicates.html.jinja": "the section of the report page on deduplications",
     "pipeline/report/macros.html.jinja": "pieces of the report page: tables, folded lists, documents with their text",
     "pipeline/report/page.css": "how the report page looks, light, dark and printed",
     "pipeline/report/page.html.jinja": "the report page, section by section",
