@@ -37,7 +37,11 @@ class Commands(click.Group):
         try:
             sys.exit(super().main(*args, **kwargs))
         except TamisError as error:
-            click.echo(f"tamis: {type(error).__name__}: {error}", err=True)
+            from .terminal import visible
+
+            # a message may quote a document's id or a file's name, which are not ours
+            told = "\n".join(visible(line) for line in str(error).split("\n"))
+            click.echo(f"tamis: {type(error).__name__}: {told}", err=True)
             sys.exit(error.exit_code)
         except click.ClickException as error:
             error.show()

@@ -36,6 +36,7 @@ class Step:
     bytes: int = 0
     judged: int = 0  # rows of receipts that say how many of them are kept
     alive: int = 0
+    phase: str = ""  # of a resolve step: 'choose 3 of 14'
 
     def took(self, now: float) -> float:
         return (self.ended if self.ended is not None else now) - self.began
@@ -104,6 +105,13 @@ class Display(Progress):
             self._said, self._tenths = now, tenths
             self._line(_progress(current, now))
 
+    def phase(self, name: str, done: int, items: int) -> None:
+        now, current = self.clock(), self.steps[-1]
+        current.phase = f"{visible(name)} {done:,} of {items:,}"
+        if not self.terminal and items and now - self._said >= PLAIN_MOST:
+            self._said = now
+            self._line(f"{current.name}: {current.phase}, after {seconds(current.took(now))}")
+
     def end(self, step: str) -> None:
         current = self.steps[-1]
         current.ended = self.clock()
@@ -153,6 +161,7 @@ class Display(Progress):
             full = BAR if whole else round(BAR * step.done / step.units) if step.units else 0
             bar = Text("━" * full, "green" if step.ended is not None else "cyan") + Text("━" * (BAR - full), "dim")
             units = f"{step.units if whole else step.done:,} of {step.units:,}"
+            units = step.phase if step.phase and step.ended is None else units
             cells = [figures.get(name, "") for name in ("docs/s", "MB/s", "kept")]
             took = seconds(step.took(now))
             shown = bar if console.width >= BAR_FROM else ""

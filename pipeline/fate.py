@@ -168,15 +168,30 @@ def duplicate_columns(output: Output, stage: str | None) -> dict[str, str]:
     return found if {"kept_file", "kept_row"} <= set(found) else {}
 
 
+def compared(output: Output, stage: Mapping[str, Any]) -> int:
+    """Documents that a deduplication compared: those it saw, less those without a text or key."""
+    facts = output.manifest["facts"].get(stage["name"], {})
+    blank = facts.get("without_key", facts.get("without_text", 0))
+    return facts.get("documents", stage.get("ran", 0) - blank)
+
+
+def similarity(output: Output, stage: str, found: float) -> str:
+    """'similarity 0.91, estimated' from signatures, or 'Jaccard 0.9133' where the stage compared the texts."""
+    if output.manifest["facts"].get(stage, {}).get("jaccard") is not None:
+        return f"Jaccard {found:.4f}"
+    return f"similarity {found:.2f}, estimated"
+
+
 def survivor(output: Output, row: Row, stage: str | None) -> str:
     """'one of 3 duplicates (cluster ab12); DOC is the one kept, written to FILE, row 7'; empty if it is no duplicate."""
     columns = duplicate_columns(output, stage)
-    if not columns or row[columns["kept_row"]] is None:
+    if not stage or not columns or row[columns["kept_row"]] is None:
         return ""
     at = {meaning: row[name] for meaning, name in columns.items()}
-    similar = f", similarity {value(at['similarity'])}" if at.get("similarity") is not None else ""
-    cluster = f"one of {plural(at['cluster_size'], 'duplicate')} (cluster {at['cluster']}{similar})"
-    named = _named(at["kept_doc_id"], at["kept_file"], at["kept_row"])
+    similar = f"; {similarity(output, stage, at['similarity'])}" if at.get("similarity") is not None else ""
+    group = "a duplicate" if at["cluster_size"] == 1 else f"one of {plural(at['cluster_size'], 'duplicate')}"
+    cluster = f"{group} (cluster {at['cluster']}{similar})"
+    named = named_at(at["kept_doc_id"], at["kept_file"], at["kept_row"])
     if at.get("kept_output"):
         return f"{cluster}; the one kept is {named} of the earlier output {visible(at['kept_output'])}"
     kept = output.row(at["kept_file"], at["kept_row"])
@@ -188,11 +203,12 @@ def survivor(output: Output, row: Row, stage: str | None) -> str:
     return f"{cluster}; the one kept here is {named}{url}, which {kept['rule'] or kept['reason']} dropped later"
 
 
-def _named(doc_id: str | None, source_file: str, source_row: int) -> str:
+def named_at(doc_id: str | None, source_file: str, source_row: int) -> str:
+    """'DOC_ID (file#row)', or 'file#row' where that is the doc_id."""
     at = f"{source_file}#{source_row}"
     return visible(at if doc_id in (None, at) else f"{doc_id} ({at})")
 
 
 def name_of(row: Row) -> str:
     """'DOC_ID (file#row)', or 'file#row' where that is the doc_id."""
-    return _named(row["doc_id"], row["source_file"], row["source_row"])
+    return named_at(row["doc_id"], row["source_file"], row["source_row"])

@@ -9,12 +9,15 @@ class Progress:
     """Told by the driver; shows nothing. `display.Display` is the one people see.
 
     `begin(step, units, done)`: a step starts, so many units, so many committed before. `unit(step, receipt)`: one more.
-    `end(step)`. `say(text)`: a line worth keeping.
+    `phase(name, done, items)`: how far a phase of a resolve step is with the items that were left to do. `end(step)`.
+    `say(text)`: a line worth keeping.
     """
 
     def begin(self, step: str, units: int, done: int) -> None: ...
 
     def unit(self, step: str, receipt: dict[str, Any]) -> None: ...
+
+    def phase(self, name: str, done: int, items: int) -> None: ...
 
     def end(self, step: str) -> None: ...
 

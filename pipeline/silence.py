@@ -1,6 +1,7 @@
 """What a run did not do, or did too much: rules that never fire, edits that change nothing, columns that say nothing.
 
 Invariant: it costs one pass over two columns of the ledger per group, and its footers; never a pass over the text.
+Alarms of the stages come before all else.
 """
 
 # pyright: reportAttributeAccessIssue=false
@@ -11,6 +12,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from .alarms import alarms
+from .fate import compared, duplicate_columns
 from .output import Output, quoted_name
 from .terminal import plural, share, value, visible
 
@@ -20,8 +23,13 @@ SHOWN = 10  # of each kind
 
 
 def silences(output: Output) -> list[str]:
-    """One line each; empty where nothing is suspicious."""
-    return [*_rules(output), *_edits(output), *_columns(output), *_groups(output)]
+    """The alarms, then what is silent or suspicious, one line each; empty where all is well."""
+    return [*alarms(output), *suspicions(output)]
+
+
+def suspicions(output: Output) -> list[str]:
+    """`silences` without the alarms."""
+    return [*_rules(output), *_duplicates(output), *_edits(output), *_columns(output), *_groups(output)]
 
 
 def _rules(output: Output) -> Iterator[str]:
@@ -31,6 +39,8 @@ def _rules(output: Output) -> Iterator[str]:
         if not ran:
             yield f"{stage['name']} saw no document"
             continue
+        if duplicate_columns(output, stage["name"]):
+            continue  # its one rule fires or not: `_duplicates` says so in plainer words
         tallies = stage.get("rules", {})
         for name in (rule for rule, facts in output.manifest["rules"].items() if facts["stage"] == stage["name"]):
             tally = tallies.get(name, {})
@@ -41,6 +51,22 @@ def _rules(output: Output) -> Iterator[str]:
                 yield f"{name} was null for {tally['null']:,} of {plural(ran, 'document')} ({share(tally['null'], ran)})"
     if silent:
         yield f"{plural(len(silent), 'rule')} failed no document: {_some(silent)}"
+
+
+def _duplicates(output: Output) -> Iterator[str]:
+    """A deduplication that found nothing, that had nothing to compare, or whose guard does not watch."""
+    for stage in output.stages:
+        ran = stage.get("ran", 0)
+        for column in output.manifest["facts"].get(stage["name"], {}).get("unwatched", ()):
+            yield f"{stage['name']} does not watch {column}: it has too many values"
+        if not ran or not duplicate_columns(output, stage["name"]):
+            continue
+        seen = compared(output, stage)
+        if ran - seen > NULL_SHARE * ran:
+            blank = f"{ran - seen:,} of {plural(ran, 'document')} ({share(ran - seen, ran)})"
+            yield f"{stage['name']} had nothing to compare {blank} by"
+        if seen and not any(tally.get("failed") for tally in stage.get("rules", {}).values()):
+            yield f"{stage['name']} found no duplicate among {plural(seen, 'document')}"
 
 
 def _some(names: list[str]) -> str:
@@ -56,7 +82,8 @@ def _edits(output: Output) -> Iterator[str]:
 
 def _columns(output: Output) -> Iterator[str]:
     """Measured columns with one value or only nulls, by the statistics in the ledger's footers."""
-    measuring = {s["name"] for s in output.stages if s["kind"] == "measure" and s.get("ran")}
+    stages = [s for s in output.stages if s["kind"] in ("measure", "resolve") and s.get("ran")]
+    measuring = {s["name"] for s in stages if not duplicate_columns(output, s["name"])}
     names = [c["name"] for c in output.manifest["columns"] if c["stage"] in measuring]
     ranges = _ranges(output, names)
     empty = [name for name in names if name in ranges and not ranges[name]]

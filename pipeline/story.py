@@ -1,4 +1,4 @@
-"""What a run came to: the funnel, what stayed silent, three documents' stories, and the commands to type next.
+"""What a run came to: alarms, the funnel, what stayed silent, three documents' stories, and the commands to type next.
 
 Invariant: the same output gives the same text; stories are picked by what the ledger holds, never by chance.
 """
@@ -9,9 +9,10 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from .alarms import alarms
 from .fate import duplicate_columns
 from .output import Output
-from .silence import silences
+from .silence import suspicions
 from .terminal import columns, plural, seconds, share, size, visible
 
 if TYPE_CHECKING:
@@ -28,9 +29,12 @@ def summary(result: Result) -> str:
     lines = [] if result.fresh else [f"nothing to do: {output.name} holds the finished run of this recipe", ""]
     counts = output.manifest["counts"]
     funnel = _funnel(output.stages, counts["rows"] - counts["outside_sample"], counts["kept"])
-    lines += [*_totals(output), "", *funnel]
+    lines += _totals(output)
+    raised = alarms(output)
+    lines += ["", "alarms", *(f"  {line}" for line in raised)] if raised else []
+    lines += ["", *funnel]
     if result.fresh:
-        found = silences(output)
+        found = suspicions(output)
         lines += ["", "silent or suspicious", *(f"  {line}" for line in found)] if found else []
         lines += _stories(output)
         lines += ["", *_next(output)]

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from ..stages.errors import RecipeError, did_you_mean
+from .cluster import tell_clusters
 from .fate import DECISIONS, Row, duplicate_columns, facts_of, fate, judgement, name_of
 from .origin import before, find_origin, find_upstream, reached, upstream_runs
 from .output import Output
@@ -139,7 +140,7 @@ def tell(output: Output, row: Row, *, brief: bool = False, diff_lines: int = DIF
     lines = [*_who(row, brief), f"fate    {fate(output, row)}"]
     lines += [*_survivor_came_through(output, row), *_failed(output, row, brief)]
     if not brief:
-        lines += ["", *_path(output, row)]
+        lines += [*tell_clusters(output, row), "", *_path(output, row)]
     if diff_lines and any(row.get(f"{s['name']}_changed") for s in output.stages):
         from .edits import tell_edits
 

@@ -77,7 +77,7 @@ class NearDedupConfig(StageConfig):
         default=None, description="columns whose groups must not lose too much (default: source, lang, dump, the scope)"
     )
     max_loss: Share = Field(
-        default=0.9, description="share of a watched group's documents whose loss raises an alarm: 90%"
+        default=0.5, description="share of a watched group's documents whose loss raises an alarm: 50%"
     )
     on_alarm: Literal["warn", "stop"] = Field(
         default="warn", description="stop: an alarm ends the run before anything is dropped"

@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Any
 
 from .distributions import Histogram, TopValues
-from .duplicates import Clusters
+from .duplicates import Duplicates
 from .funnel import Groups, RuleLine, StageLine
 from .markup import label
 from .numbers import short
@@ -300,7 +300,7 @@ def top_values(found: TopValues, name: str) -> Figure | None:
     return _figure(name, label(found.column.name), traces, layout, height)
 
 
-def clusters(found: Clusters, name: str) -> Figure | None:
+def clusters(found: Duplicates, name: str) -> Figure | None:
     """Clusters by size; None where there is none."""
     bars = cluster_bars(found)
     if not bars:
@@ -329,7 +329,7 @@ def clusters(found: Clusters, name: str) -> Figure | None:
     return _figure(name, f"Clusters of {label(found.stage)} by size", traces, layout, 300)
 
 
-def cluster_bars(found: Clusters) -> list[tuple[str, int, int]]:
+def cluster_bars(found: Duplicates) -> list[tuple[str, int, int]]:
     """(sizes, clusters, documents beyond the first of each cluster), by the bounds in SIZES."""
     bars = []
     for low, high in zip(SIZES, [*SIZES[1:], None], strict=True):
@@ -338,6 +338,31 @@ def cluster_bars(found: Clusters) -> list[tuple[str, int, int]]:
             text = f"{low:,}" if high == low + 1 else f"{low:,} or more" if high is None else f"{low:,} to {high - 1:,}"
             bars.append((text, sum(n for _, n in inside), sum((size - 1) * n for size, n in inside)))
     return bars
+
+
+def similarities(found: Duplicates, name: str) -> Figure | None:
+    """Duplicates by their similarity to the kept document, in percent; None where the stage tells none."""
+    if not found.similarity:
+        return None
+    counts = dict(found.similarity)
+    at = list(range(min(counts), 101))
+    hover = [f"similarity {percent / 100:.2f}<br>{counts.get(percent, 0):,} duplicates" for percent in at]
+    bars = {
+        "type": "bar",
+        "x": [percent / 100 for percent in at],
+        "y": [counts.get(percent, 0) for percent in at],
+        "marker": {"color": "css:dropped"},
+        "hoverinfo": "text",
+        "hovertext": hover,
+    }
+    layout = {
+        "bargap": 0.1,
+        "xaxis": _axis(
+            title={"text": "similarity to the kept document"}, showgrid=False, range=[at[0] / 100 - 0.01, 1.01]
+        ),
+        "yaxis": _counts(max(counts.values()), title={"text": "duplicates"}),
+    }
+    return _figure(name, f"Similarity of {label(found.stage)}", [bars], layout, 300)
 
 
 def times(lines: Sequence[StageLine]) -> Figure | None:

@@ -17,13 +17,14 @@ from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup
 
 from ...stages.errors import SetupError
+from ..alarms import alarms
 from ..located import yaml_text
 from ..output import Output
-from ..silence import silences
+from ..silence import suspicions
 from ..terminal import seconds, size, visible
 from . import charts
 from .distributions import Histogram, TopValues, columns_to_show, distributions
-from .duplicates import clusters
+from .duplicates import duplicates, passages
 from .examples import examples
 from .funnel import Fates, group_columns, groups, rule_lines, stage_lines
 from .markup import inline, lines, script_json
@@ -54,10 +55,10 @@ def _content(output: Output) -> dict[str, Any]:
     rows = open_rows(output, [column.name for column in columns])
     spreads = list(distributions(rows, columns))
     near = examples(rows, cuts)
-    duplicates = clusters(output)
+    dedups = duplicates(output)
     wanted = [row for example in near for side in (example.asked, example.other) for row in side.nearest]
-    wanted += [kept for found in duplicates for _, _, kept in found.largest if kept]
-    figures, ids = _figures(stages, rules, by, spreads, duplicates)
+    wanted += [row for found in dedups for row in found.shown]
+    figures, ids = _figures(stages, rules, by, spreads, dedups)
     return {
         "manifest": manifest,
         "counts": {"outside_sample": 0, **manifest["counts"]},
@@ -80,8 +81,10 @@ def _content(output: Output) -> dict[str, Any]:
         "characters": CHARACTERS,
         "edits": edits(output, stages),
         "quarantine": quarantine(output),
-        "silences": silences(output),
-        "duplicates": duplicates,
+        "alarms": alarms(output),
+        "silences": suspicions(output),
+        "duplicates": dedups,
+        "passages": passages(output),
         "total_seconds": sum(line.seconds for line in stages),
         "noted": [file for file in manifest["input"] if file["note"]][:FILES_SHOWN],
         "charts": ids,
@@ -98,7 +101,7 @@ def _by_stage(spreads: Sequence[Histogram | TopValues]) -> dict[str, list[Histog
 
 
 def _figures(
-    stages: Any, rules: Any, by: Any, spreads: Sequence[Histogram | TopValues], duplicates: Any
+    stages: Any, rules: Any, by: Any, spreads: Sequence[Histogram | TopValues], dedups: Any
 ) -> tuple[list[charts.Figure], dict[str, str]]:
     """The figures, and by what they show the id of each that there is."""
     found = {
@@ -107,8 +110,9 @@ def _figures(
         "times": charts.times(stages),
     }
     found |= {f"by/{one.column}": charts.group_shares(one) for one in by}
-    for i, one in enumerate(duplicates):
+    for i, one in enumerate(dedups):
         found[f"clusters/{one.stage}"] = charts.clusters(one, f"clusters-{i}")
+        found[f"similarity/{one.stage}"] = charts.similarities(one, f"similarity-{i}")
     for i, spread in enumerate(spreads):
         name = f"values-{i}"
         if isinstance(spread, TopValues):
@@ -125,7 +129,7 @@ def _figures(
 
 
 def _render(content: dict[str, Any]) -> bytes:
-    texts = {name: (HERE / name).read_text("utf-8") for name in ("page.html.jinja", "macros.html.jinja")}
+    texts = {path.name: path.read_text("utf-8") for path in HERE.glob("*.html.jinja")}
     environment = Environment(
         loader=DictLoader(texts), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

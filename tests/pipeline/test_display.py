@@ -57,6 +57,29 @@ def test_a_slow_step_is_heard_of_every_half_minute_and_a_fast_one_is_not() -> No
         assert len(file.getvalue().splitlines()) - 1 == expected
 
 
+def test_a_long_phase_of_a_deduplication_is_heard_of_and_short_ones_are_not() -> None:
+    for pace, expected in ((12.0, 4), (0.1, 0)):
+        display, file, clock = plain()
+        display.begin("near_dedup", 7, 0)
+        for name in ("bands", "choose"):
+            for done in range(6):
+                clock.now += pace
+                display.phase(name, done, 5)
+        display.end("near_dedup")
+        told = file.getvalue().splitlines()[1:-1]
+        assert len(told) == expected
+        assert not told or told[0] == "near_dedup: bands 2 of 5, after 36.0 s"
+
+
+def test_the_phase_that_a_deduplication_is_in_is_drawn() -> None:
+    file, clock = io.StringIO(), Clock()
+    display = Display(file, terminal=True, clock=clock)
+    display.begin("near_dedup", 7, 0)
+    display.phase("buckets", 3, 14)
+    display.close()
+    assert "buckets 3 of 14" in file.getvalue()
+
+
 def test_the_figures_are_of_what_this_process_did() -> None:
     display, file, clock = plain()
     display.begin("read", 100, 60)

@@ -271,5 +271,6 @@ def test_an_output_on_an_object_store_tells_the_same_stories(output: str, s3: st
         if path.is_file():
             bucket.write(f"out/{path.relative_to(output)}", path.read_bytes())
     for key in ("short", "repost", "edited"):
-        assert story(f"{s3}/out", key=key) == story(output, key=key)
+        told = story(f"{s3}/out", key=key)
+        assert told.replace(f"tamis show {s3}/out ", f"tamis show {output} ") == story(output, key=key)
     assert story(f"{s3}/out", phrase="Then the door opened") == story(output, key="plain")
