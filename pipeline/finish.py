@@ -99,6 +99,7 @@ def write_pages(
 
 def finish(storage: Storage, manifest: dict[str, Any], files: Iterable[Mapping[str, Any]]) -> None:
     """Writes checksums.txt over `files` and the manifest, then the manifest itself."""
+    storage.remove_temporary_of([CARD, REPORT, CHECKSUMS, MANIFEST])
     content = json.dumps(manifest, indent=1, ensure_ascii=False, sort_keys=False).encode()
     lines = [f"{entry['hash']} {entry['bytes']} {entry['file']}" for entry in files]
     lines.append(f"{xxhash.xxh3_128_hexdigest(content)} {len(content)} {MANIFEST}")

@@ -10,7 +10,7 @@ import contextlib
 import errno
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -297,6 +297,16 @@ class Storage:
                     if name.startswith(".") and name.endswith(".tmp"):
                         with contextlib.suppress(FileNotFoundError):
                             os.unlink(os.path.join(folder, name))
+
+    def remove_temporary_of(self, names: Sequence[str]) -> None:
+        """Removes what killed writers of these files, in the root folder, left beside them; nobody may be writing them."""
+        if not self.local:
+            return
+        with explained(self.root, writing=True):
+            for name in os.listdir(self.root):
+                if name.endswith(".tmp") and any(name.startswith(f".{written}.") for written in names):
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(os.path.join(self.root, name))
 
     def _write_temporary(self, final: str, data: bytes) -> str:
         temporary = _temporary_name(final)

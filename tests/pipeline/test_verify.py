@@ -117,6 +117,15 @@ def test_what_belongs_to_a_driver_is_not_blamed(output: Path) -> None:
     assert verify(str(output)).ok
 
 
+@pytest.mark.parametrize("file", ["checksums.txt", "manifest.json", "report.html", "data/part-000000.parquet"])
+def test_what_a_killed_run_was_writing_is_gone_when_the_next_one_ends(tmp_path: Path, file: str) -> None:
+    half = tmp_path / "out" / Path(file).parent / f".{Path(file).name}.0123456789abcdef.tmp"
+    half.parent.mkdir(parents=True)
+    half.write_bytes(b"half of it")
+    assert named(small_run(tmp_path).output) == set()
+    assert not half.exists()
+
+
 def test_an_output_without_a_finished_run_is_no_output(tmp_path: Path, output: Path) -> None:
     with pytest.raises(SetupError, match="no finished run"):
         verify(str(tmp_path / "nowhere"))
