@@ -44,6 +44,8 @@ def costs(
             name = plan.stage(step.parts[0]).name
             entry |= {"stages": [name], "cpu_seconds": resolved[name]["cpu_seconds"]}
             entry["bytes"] += resolved[name]["bytes"]
+            # what its phases handed on goes when the step is committed, but for a shared work folder
+            entry["passing_bytes"] = resolved[name]["bytes"] if plan.recipe.work is None else 0
         else:
             entry |= {key: round(sum(r.get(key, 0.0) for r in found), 4) for key in ("cpu_seconds", "write_cpu")}
             entry["stages"] = [plan.stage(part).name for part in step.parts]

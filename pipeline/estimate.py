@@ -71,10 +71,11 @@ def estimate(plan: Plan, earlier: Output, times: float = 1.0) -> Estimate:
     stored = times * stored_bytes(plan)
     shares = _kept_shares(manifest)
     steps = []
-    attributes = 0.0
+    attributes = peak = 0.0
     for entry in cost["steps"]:
         written = entry["bytes"] * inside
-        attributes += written
+        peak = max(peak, attributes + written)
+        attributes += written - entry.get("passing_bytes", 0) * inside
         read = stored if entry["reads_text"] else written
         gpu = 0.0
         if entry["kind"] == "resolve":
@@ -90,7 +91,7 @@ def estimate(plan: Plan, earlier: Output, times: float = 1.0) -> Estimate:
     steps.append(StepEstimate("ledger", ledger["cpu_seconds"] * inside, 0.0, attributes, ledger["bytes"] * inside))
     counts = manifest["counts"]
     judged = counts["rows"] - counts["outside_sample"]
-    disk = sum(step.bytes_written for step in steps)
+    disk = max(peak, attributes + (writing["bytes"] + ledger["bytes"]) * inside)
     found = Estimate(
         steps, counts["rows"] * everything, counts["kept"] / max(judged, 1), counts["bytes_written"] * inside, disk
     )
