@@ -87,10 +87,11 @@ def find(storage: Storage, *, work: bool = False, orphans: bool = False) -> Foun
     manifest = read_manifest(storage) or {}
     keep, signatures = _kept(manifest, history)
     last = history[-1]["plan"] if history else None
-    current = set() if work or keep == "none" else {plan for plan in (manifest.get("plan"), last) if plan}
+    everything = work or keep == "none"  # a finished run that keeps nothing has none left, had nothing killed it
+    current = set() if everything else {plan for plan in (manifest.get("plan"), last) if plan}
     found = Found()
     for place_of_work in _work_folders(storage, history, manifest):
-        _find_in(storage, place_of_work, current, found, work, signatures)
+        _find_in(storage, place_of_work, current, found, everything, signatures)
     for folder in ("data", "ledger", "quarantine", NEXT):
         found.removals += _temporary(storage, folder)
     if work:
@@ -185,7 +186,8 @@ def _find_in(
     sizes = work.list("")
     kind = "work" if everything else "old"
     if everything and below and not needed:
-        found.removals.append(Removal(work, "", kind, sum(sizes.values()), len(sizes), tree=True))
+        if sizes or (work.local and os.path.isdir(work.root)):
+            found.removals.append(Removal(work, "", kind, sum(sizes.values()), len(sizes), tree=True))
         return
     for top, files in _by_top(sizes).items():
         entry = Removal(work, top, kind, sum(files.values()), len(files), tree=files.keys() != {top})
