@@ -13,6 +13,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import Field, field_validator
+
+from .base import StageConfig
 
 WORDS = {
     "longest": ("chars", True),
@@ -21,7 +24,27 @@ WORDS = {
     "newest": ("date", True),
 }
 ORDER = re.compile(r"([a-z][a-z0-9_]*) +(asc|desc)\Z")
+Entry = str | dict[str, tuple[str | bool | int, ...]]
 VALUES = re.compile(r"values\(\s*([a-z][a-z0-9_]*)\s*\)\Z")
+
+
+class PreferConfig(StageConfig):
+    """What every stage takes that keeps one of several documents with something in common."""
+
+    scope: str | None = Field(
+        default=None, description="duplicates count only among equal values of this column; null matches nothing"
+    )
+    prefer: tuple[Entry, ...] = Field(
+        default=(),
+        description="which one stays: longest, shortest, oldest, newest, COLUMN asc|desc, values(source): [wiki, cc]",
+    )
+
+    @field_validator("prefer")
+    @classmethod
+    def _known_preferences(cls, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
+        for entry in entries:
+            parse_preference(entry)
+        return entries
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from typing import Any, cast
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from ._groups import (
     AgainstContext,
@@ -34,17 +34,16 @@ from ._groups import (
     unit_groups,
 )
 from ._keys import hex_keys, in_scope, text_keys, url_keys, value_keys
-from ._prefer import kept_rows, parse_preference, preference_columns, with_keys
-from .base import Column, Context, Rule, Runs, Stage, StageConfig, Task
+from ._prefer import PreferConfig, kept_rows, parse_preference, preference_columns, with_keys
+from .base import Column, Context, Rule, Runs, Stage, Task
 from .errors import RecipeError
 
 NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
 KEYS = ("exact_key_hi", "exact_key_lo")
 IDENTITY = {"doc_id": pa.string(), "source_file": pa.string(), "source_row": pa.int64()}
-Entry = str | dict[str, tuple[str | bool | int, ...]]
 
 
-class ExactDedupConfig(StageConfig):
+class ExactDedupConfig(PreferConfig):
     """What `use: exact_dedup` takes. How texts and URLs are compared: `_keys.text_keys`, `_keys.normal_url`."""
 
     key: str = Field(
@@ -54,24 +53,10 @@ class ExactDedupConfig(StageConfig):
         default=True,
         description="text: white space and case do not count; url: in normal form; false compares the bytes",
     )
-    scope: str | None = Field(
-        default=None, description="duplicates count only among equal values of this column; null matches nothing"
-    )
-    prefer: tuple[Entry, ...] = Field(
-        default=(),
-        description="which one stays: longest, shortest, oldest, newest, COLUMN asc|desc, values(source): [wiki, cc]",
-    )
     against: tuple[str, ...] = Field(
         default=(),
         description="earlier outputs of Tamis; what one of them kept wins over all of this run, in this order",
     )
-
-    @field_validator("prefer")
-    @classmethod
-    def _known_preferences(cls, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
-        for entry in entries:
-            parse_preference(entry)
-        return entries
 
     @model_validator(mode="after")
     def _normalize_has_an_effect(self) -> ExactDedupConfig:

@@ -25,22 +25,21 @@ from ._components import connect
 from ._groups import AgainstContext, AgainstTask, bundles, first_rows, part_count, unit_groups
 from ._keys import SCOPE_SEED, value_keys
 from ._near import IDENTITY, choose, members, members_of_earlier, verdict
-from ._prefer import parse_preference, preference_columns
+from ._prefer import PreferConfig, parse_preference, preference_columns
 from ._units import SHARE_SCHEMA, share
 from ._verify import verify
 from .arrow import one_array, text_buffers
-from .base import Column, Context, Rule, Runs, Stage, StageConfig, Task
+from .base import Column, Context, Rule, Runs, Stage, Task
 from .errors import DataError, RecipeError
 
 VERIFY = re.compile(r"\s*jaccard\s*>=\s*(0?\.\d+|1(?:\.0*)?|\d+(?:\.\d+)?\s*%)\s*\Z")
 WATCHED = ("source", "lang", "dump")  # columns that are watched where the run has them and `watch` says nothing
 LEAST_WATCHED = 100  # documents of a group; smaller ones lose large shares by chance
 MOST_ALARMS = 100
-Entry = str | dict[str, tuple[str | bool | int, ...]]
 Share = Annotated[float, BeforeValidator(share), WithJsonSchema(SHARE_SCHEMA)]
 
 
-class NearDedupConfig(StageConfig):
+class NearDedupConfig(PreferConfig):
     """What `use: near_dedup` takes. Two documents with the Jaccard similarity s (of their sets of word n-grams) share a
     band with probability 1 - (1 - s^rows)^bands."""
 
@@ -56,13 +55,6 @@ class NearDedupConfig(StageConfig):
     short: Literal["compare", "keep"] = Field(
         default="compare",
         description="documents of fewer words than ngram: compared as a whole, or kept without a look (datatrove)",
-    )
-    scope: str | None = Field(
-        default=None, description="duplicates count only among equal values of this column; null matches nothing"
-    )
-    prefer: tuple[Entry, ...] = Field(
-        default=(),
-        description="which one stays: longest, shortest, oldest, newest, COLUMN asc|desc, values(source): [wiki, cc]",
     )
     against: tuple[str, ...] = Field(
         default=(),
@@ -82,13 +74,6 @@ class NearDedupConfig(StageConfig):
     on_alarm: Literal["warn", "stop"] = Field(
         default="warn", description="stop: an alarm ends the run before anything is dropped"
     )
-
-    @field_validator("prefer")
-    @classmethod
-    def _known_preferences(cls, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
-        for entry in entries:
-            parse_preference(entry)
-        return entries
 
     @field_validator("verify")
     @classmethod

@@ -17,20 +17,18 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from . import _paragraphs as phases
 from ._groups import bundles, part_count
-from ._prefer import parse_preference, preference_columns
+from ._prefer import PreferConfig, parse_preference, preference_columns
 from ._spans import SPANS
 from .arrow import text_buffers
-from .base import Column, Context, Runs, Stage, StageConfig
+from .base import Column, Context, Runs, Stage
 from .errors import DataError, RecipeError
 
-Entry = str | dict[str, tuple[str | bool | int, ...]]
 
-
-class ParagraphDedupConfig(StageConfig):
+class ParagraphDedupConfig(PreferConfig):
     """What `use: paragraph_dedup` takes. Definitions, and what differs from Dolma and CCNet: docs/paragraphs.md."""
 
     unit: Literal["line", "paragraph"] = Field(
@@ -42,20 +40,6 @@ class ParagraphDedupConfig(StageConfig):
     min_chars: int = Field(
         default=1, ge=1, description="a line or paragraph with fewer characters never counts; a blank one never does"
     )
-    scope: str | None = Field(
-        default=None, description="repeats count only among equal values of this column; null matches nothing"
-    )
-    prefer: tuple[Entry, ...] = Field(
-        default=(),
-        description="whose stays: longest, shortest, oldest, newest, COLUMN asc|desc, values(source): [wiki, cc]",
-    )
-
-    @field_validator("prefer")
-    @classmethod
-    def _known_preferences(cls, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
-        for entry in entries:
-            parse_preference(entry)
-        return entries
 
 
 class ParagraphDedup(Stage):
