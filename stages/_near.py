@@ -39,7 +39,7 @@ def members(task: Task, stage: Stage, value: Any) -> dict[str, Any]:
     facts = {"documents": 0, "without_text": 0}
     tables = []
     for unit in units:
-        rows = task.rows(unit, list(dict.fromkeys(["near_shingles"])))
+        rows = task.rows(unit, ["near_shingles"])
         without = rows["near_shingles"].null_count
         facts["documents"] += len(rows) - without
         facts["without_text"] += without
@@ -120,14 +120,15 @@ def choose(task: Task, stage: Stage, value: Any) -> dict[str, Any]:
         rather = kept_rows(table, group, near.preferences, then=first)
         own = np.asarray(table["n"].is_valid())
         newcomer = int((own[rather] & ~own[kept]).sum())
-    sketches = sketch_rows(table, near.bands * near.rows)
+    sketches = binary_rows(table["sketch"], near.bands * near.rows)
     similarity = minhash.estimate(sketches, np.arange(len(table)), kept[group])
     facts = send_back(task, near, table, kept[group], similarity, starts, named)
     return facts | {"newcomer": newcomer}
 
 
-def sketch_rows(table: pa.Table, width: int) -> np.ndarray:
-    array = one_array(table["sketch"])
+def binary_rows(column: pa.ChunkedArray, width: int) -> np.ndarray:
+    """uint8[n, width] of a fixed_size_binary column without nulls."""
+    array = one_array(column)
     data = np.frombuffer(array.buffers()[1] or b"", np.uint8)
     return data[array.offset * width : (array.offset + len(array)) * width].reshape(len(array), width)
 

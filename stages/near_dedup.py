@@ -24,11 +24,11 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, mo
 from ._components import connect
 from ._groups import AgainstContext, AgainstTask, bundles, first_rows, part_count, unit_groups
 from ._keys import SCOPE_SEED, value_keys
-from ._near import IDENTITY, choose, members, members_of_earlier, verdict
+from ._near import IDENTITY, binary_rows, choose, members, members_of_earlier, verdict
 from ._prefer import PreferConfig, parse_preference, preference_columns
 from ._units import SHARE_SCHEMA, share
 from ._verify import verify
-from .arrow import one_array, text_buffers
+from .arrow import text_buffers
 from .base import Column, Context, Rule, Runs, Stage, Task
 from .errors import DataError, RecipeError
 
@@ -345,10 +345,3 @@ def _fixed(rows: np.ndarray, absent: np.ndarray) -> pa.Array:
     valid = pa.array(~absent).buffers()[1]
     kind = pa.binary(data.shape[1])
     return pa.FixedSizeBinaryArray.from_buffers(kind, len(data), [valid, pa.py_buffer(data)])
-
-
-def binary_rows(column: pa.ChunkedArray, width: int) -> np.ndarray:
-    """uint8[n, width] of a fixed_size_binary column without nulls."""
-    array = one_array(column)
-    data = np.frombuffer(array.buffers()[1] or b"", np.uint8)
-    return data[array.offset * width : (array.offset + len(array)) * width].reshape(len(array), width)
