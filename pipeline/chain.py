@@ -177,26 +177,56 @@ def _scatter(values: pa.Array, live: np.ndarray, rows: int) -> pa.Array:
 # --- stages -------------------------------------------------------------------------------------------------------
 
 
-def apply(plan: Plan, part: Part, batch: Batch, counts: dict[str, Any]) -> None:
-    """Runs one stage method on the living rows. `counts` of this part grow: rows in and out, calls, seconds, CPU seconds,
-    rules, changes."""
-    bound = plan.stage(part)
+def run_parts(plan: Plan, parts: Sequence[Part], batch: Batch, counts: Sequence[dict[str, Any]]) -> None:
+    """The parts of a step in order, with the counts of each; see `apply`."""
+    at = 0
+    while at < len(parts):
+        size = _joined(plan, parts[at:])
+        apply(plan, parts[at : at + size], batch, counts[at : at + size])
+        at += size
+
+
+def _joined(plan: Plan, parts: Sequence[Part]) -> int:
+    """How many parts from the first on are one call: measures that say so, over the same rows, none of which reads what
+    another adds."""
+    first = plan.stage(parts[0])
+    if parts[0].method != "measure" or first.stage.joins is None:
+        return 1
+    size, added = 1, {a.name for a in first.added}
+    for part in parts[1:]:
+        bound = plan.stage(part)
+        same = part.method == "measure" and bound.stage.joins == first.stage.joins
+        if not same or bound.entry.where != first.entry.where or added & set(bound.needs):
+            break
+        size, added = size + 1, added | {a.name for a in bound.added}
+    return size
+
+
+def apply(plan: Plan, parts: Sequence[Part], batch: Batch, counts: Sequence[dict[str, Any]]) -> None:
+    """Runs one stage method on the living rows, or those of several measures that join, which share the seconds. The
+    counts of each part grow: rows in and out, calls, seconds, CPU seconds, rules, changes."""
+    bounds = [plan.stage(part) for part in parts]
     started, started_cpu = time.perf_counter(), time.process_time()
     counted = batch.counted()
-    counts["in"] = counts.get("in", 0) + int(counted.sum())
     try:
-        chosen = where_mask(bound, batch)
-        ran = counted if chosen is None else counted & chosen
-        counts["ran"] = counts.get("ran", 0) + int(ran.sum())
-        {"measure": _measure, "edit": _edit, "decide": _decide}[part.method](bound, batch, chosen, counts)
+        chosen = where_mask(bounds[0], batch)
+        ran = int((counted if chosen is None else counted & chosen).sum())
+        if len(bounds) > 1:
+            _measure_together(bounds, batch, chosen)
+        else:
+            method = {"measure": _measure, "edit": _edit, "decide": _decide}[parts[0].method]
+            method(bounds[0], batch, chosen, counts[0])
     except TamisError:
         raise
     except Exception as error:
-        raise StageError(f"stage {bound.name} failed: {error}\n{traceback.format_exc()}") from error
-    counts["out"] = counts.get("out", 0) + int(batch.counted().sum())
-    counts["calls"] = counts.get("calls", 0) + 1
-    counts["seconds"] = counts.get("seconds", 0.0) + time.perf_counter() - started
-    counts["cpu_seconds"] = counts.get("cpu_seconds", 0.0) + time.process_time() - started_cpu
+        names = ", ".join(bound.name for bound in bounds)
+        raise StageError(f"stage {names} failed: {error}\n{traceback.format_exc()}") from error
+    seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - started_cpu
+    numbers = {"in": int(counted.sum()), "ran": ran, "out": int(batch.counted().sum()), "calls": 1}
+    numbers |= {"seconds": seconds / len(bounds), "cpu_seconds": cpu_seconds / len(bounds)}
+    for count in counts:
+        for name, number in numbers.items():
+            count[name] = count.get(name, 0) + number
 
 
 def where_mask(bound: BoundStage, batch: Batch) -> np.ndarray | None:
@@ -219,8 +249,19 @@ def _spread(values: pa.Array, chosen: np.ndarray | None) -> pa.Array:
 
 def _measure(bound: BoundStage, batch: Batch, chosen: np.ndarray | None, counts: dict[str, Any]) -> None:
     table = _chosen(batch.table(bound.needs), chosen)
-    found = bound.stage.measure(table)
-    _check_shape(bound, found, len(table))
+    _add_measured(bound, batch, chosen, bound.stage.measure(table), len(table))
+
+
+def _measure_together(bounds: Sequence[BoundStage], batch: Batch, chosen: np.ndarray | None) -> None:
+    needs = dict.fromkeys(name for bound in bounds for name in bound.needs)
+    table = _chosen(batch.table(list(needs)), chosen)
+    tables = bounds[0].stage.measure_together([bound.stage for bound in bounds], table)
+    for bound, found in zip(bounds, tables, strict=True):
+        _add_measured(bound, batch, chosen, found, len(table))
+
+
+def _add_measured(bound: BoundStage, batch: Batch, chosen: np.ndarray | None, found: pa.Table, rows: int) -> None:
+    _check_shape(bound, found, rows)
     for added in _measured(bound):
         values = _one(found[added.column.name]).cast(added.column.type)
         if pa.types.is_floating(values.type) and pc.any(pc.is_nan(values)).as_py():

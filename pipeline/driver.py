@@ -5,6 +5,7 @@ Invariant: the same command after a kill at any place continues and ends with wh
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -72,7 +73,8 @@ def run(
             matching_stage(open_run(absolute(earlier)), bound)  # says now what would be missing hours later
     with Lock(storage, identity):
         target = next_storage(storage, plan.key) if finished is not None else storage
-        job = Job(plan, target, storage, work_storage(recipe), identity, progress or Progress(), last)
+        spread = executor == "ray" and bool(os.environ.get("RAY_ADDRESS"))
+        job = Job(plan, target, storage, work_storage(recipe), identity, progress or Progress(), last, spread)
         try:
             with job.logs, Interrupts(job.progress.say) as job.stop:
                 job.executor = _executor(executor, workers, plan)

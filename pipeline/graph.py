@@ -20,7 +20,8 @@ from ..stages import sql
 from ..stages.base import Column, Stage, stage_class
 from ..stages.errors import RecipeError, did_you_mean
 from .data_columns import FATE, BoundWrite, bind_write, written_columns
-from .finished import output_identity
+from .finished import frozen_facts, output_identity
+from .models import find_models
 from .recipe import Recipe, StageEntry, config_error
 
 SYSTEM_COLUMNS: dict[str, pa.DataType] = {
@@ -58,6 +59,7 @@ class BoundStage:
     needs: tuple[str, ...] = ()  # full names, where's columns among them
     sole: bool = False  # adds one column by nature, which takes the stage's name
     earlier: tuple[str, ...] = ()  # identity of every output in `against`
+    models: dict[str, str] = field(default_factory=dict)  # fingerprints, by the names in the recipe
 
     @property
     def use(self) -> str:
@@ -151,8 +153,11 @@ def _instantiate(recipe: Recipe, entry: StageEntry, name: str) -> BoundStage:
         raise config_error(entry, recipe, error, list(cls.Config.model_fields)) from error
     try:
         stage = cls(config, name=name, seed=recipe.seed)
+        if stage.takes is not None:
+            stage.take(frozen_facts(*stage.takes))
         earlier = tuple(output_identity(output) for output in getattr(config, "against", ()))
-        return BoundStage(entry, stage, name, place, sole=len(stage.adds) == 1, earlier=earlier)
+        models = find_models(stage)
+        return BoundStage(entry, stage, name, place, sole=len(stage.adds) == 1, earlier=earlier, models=models)
     except RecipeError as error:
         raise RecipeError(f"{recipe.where(entry, str(error))}: {error}") from None
 
@@ -201,7 +206,7 @@ def _owner(bound: BoundStage, earlier: Sequence[BoundStage], plain: str) -> Boun
 
 def _added(bound: BoundStage) -> tuple[Added, ...]:
     columns = bound.stage.adds
-    name = bound.entry.name
+    name = bound.name if bound.stage.bears_name else bound.entry.name
     if name is None:
         return tuple(Added(c.name, c) for c in columns)
     if bound.sole:

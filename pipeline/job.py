@@ -25,6 +25,7 @@ from .interrupt import Interrupts
 from .ledger import ledger_tasks, run_ledger
 from .logs import RunLogs
 from .manifest import build_manifest
+from .models import model_folders, publish_models
 from .plan import Plan, packs, unit_first_rows
 from .planning import PACKS, read_packs
 from .progress import Progress
@@ -50,6 +51,7 @@ class Job:
     identity: str
     progress: Progress
     last: int | None  # step after which to stop
+    spread: bool = False  # workers may be on other machines
     executor: Executor = None  # type: ignore[assignment]
     stop: Interrupts = None  # type: ignore[assignment]
     receipts: list[dict[str, Receipt]] = field(default_factory=list)
@@ -91,7 +93,11 @@ class Job:
         folders, below = [step.folder for step in plan.steps], plan.recipe.work is None
         if plan.recipe.keep_work == "signatures":
             folders.append(signature_folder(plan.key))
+        if self.spread:
+            folders += model_folders(plan)
         claim(self.work, plan.key, self.output.root, folders, self.writing, below=below)
+        if self.spread:
+            publish_models(plan, self.work)
         self._remember_packs()
         index, stop = 0, len(plan.steps) if self.last is None else self.last + 1
         while index < stop:

@@ -40,9 +40,10 @@ def build_manifest(
         "versions": versions(),
         "counts": _counts(plan, receipts, ledger),
         "stages": funnel(plan, receipts, seconds),
-        "facts": dict(facts),
+        "facts": {**facts, **{b.name: dict(b.stage.taken) for b in plan.graph.stages if b.stage.taken is not None}},
         "columns": describe_columns(plan),
         "rules": describe_rules(plan),
+        "models": {bound.name: bound.models for bound in plan.graph.stages if bound.models},
         "steps": steps,
         "input": _input(plan, receipts[0]),
         "input_runs": [

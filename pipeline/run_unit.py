@@ -18,7 +18,8 @@ import pyarrow.compute as pc
 from ..stages.draws import draws
 from . import source_rows
 from .attributes import IDENTITY, LAYOUT, Attributes, Window, attribute_schema, holders
-from .chain import Batch, apply, edit_parts, replay
+from .chain import Batch, edit_parts, replay, run_parts
+from .models import place_models
 from .parquet import ParquetSink
 from .plan import Plan, Unit
 from .readers import Batch as ReadBatch
@@ -43,6 +44,7 @@ def run_unit(plan: Plan, storage: Storage, index: int, unit: Unit, files: Sequen
     Raises StageError (a bug), DataError (the source changed), SetupError (no space).
     """
     step = plan.steps[index]
+    place_models(plan, storage, step)
     schema = attribute_schema(plan, index)
     facts: dict[str, Any] = {"unit": unit.id, "lost": [], "read_bytes": 0, "alive": 0, "alive_bytes": 0}
     facts["parts"] = [{} for _ in step.parts]
@@ -231,8 +233,7 @@ def _chain(plan: Plan, index: int, source: pa.Table, schema: pa.Schema, counts: 
     columns = left if whole else {name: values.take(positions) for name, values in left.items()}
     observing = good if plan.recipe.observe else None
     batch = Batch(len(source), live, text if whole else text.take(positions), dict(columns), observing)
-    for part, count in zip(plan.steps[index].parts, counts, strict=True):
-        apply(plan, part, batch, count)
+    run_parts(plan, plan.steps[index].parts, batch, counts)
     table = batch.result(schema, left)
     if whole:
         return table
@@ -281,8 +282,7 @@ def _later_pass(
             text = replay(edits, text, pa.table({**columns, "text": text}))
         alive = _one(part_left["alive"]).to_numpy(zero_copy_only=False) if plan.recipe.observe else None
         batch = Batch(rows, live, text, columns, alive)
-        for part, count in zip(step.parts, facts["parts"], strict=True):
-            apply(plan, part, batch, count)
+        run_parts(plan, step.parts, batch, facts["parts"])
         table = batch.result(schema, {})
         if text is None:
             facts["alive_bytes"] += pc.sum(part_left["bytes"].filter(table["alive"])).as_py() or 0

@@ -51,7 +51,7 @@ def walk(plan: Plan, text: pa.Array, columns: dict[str, pa.Array], *, judge: boo
         batch = _batch(text, known)
         kind = bound.stage.kind
         if kind != "resolve" or bound.stage.has("measure"):
-            apply(plan, Part(index, "measure" if kind == "resolve" else kind), batch, counts)
+            apply(plan, [Part(index, "measure" if kind == "resolve" else kind)], batch, [counts])
         tag = [f"{bound.name}_pass"] if bound.entry.action == "tag" and kind in ("decide", "resolve") else []
         measured = set(bound.stage.measured)
         added: dict[str, pa.Array] = {}

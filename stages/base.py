@@ -56,10 +56,12 @@ class Rule:
 
 @dataclass(frozen=True)
 class Resources:
-    """What one running instance holds. Stages fuse into a step only while these are equal."""
+    """What one running instance holds. Stages fuse into a step only while these are equal. `actors`: on Ray it runs in
+    processes that stay, because what it loads is dear; a stage with a GPU always does."""
 
     cpus: float = 1.0
     gpus: float = 0.0
+    actors: bool = False
 
 
 class StageConfig(BaseModel):
@@ -81,9 +83,9 @@ class Stage:
     cost: ClassVar[Literal["cheap", "expensive"]] = "cheap"
     exact: ClassVar[bool] = True  # False: floats from torch, equal only within rounding
     resources: ClassVar[Resources] = Resources()
-    draws: ClassVar[bool] = False  # draws by the run's seed, which then is part of the cell key
     not_in_key: ClassVar[frozenset[str]] = frozenset()  # config fields that cannot change results (device, speed)
     choosing: ClassVar[frozenset[str]] = frozenset()  # of a resolve stage: config fields that `measure` does not read
+    bears_name: ClassVar[bool] = False  # its columns bear its name even where the recipe gives none: toxicity_max
 
     def __init__(self, config: Any, *, name: str, seed: int = 0) -> None:
         self.config = config
@@ -142,9 +144,51 @@ class Stage:
     def check(self, schema: pa.Schema) -> None:
         """Told before the run the types of the columns in `needs`; raises RecipeError for what cannot work."""
 
+    @property
+    def draws(self) -> bool:
+        """Whether it draws by the run's seed, which then is part of the cell key."""
+        return False
+
+    @property
+    def takes(self) -> tuple[str, str] | None:
+        """(output, stage): a stage of a finished run whose frozen facts `take` is told; the config field that names it
+        belongs into `not_in_key`, since what was taken is in `fingerprint`."""
+        return None
+
+    def take(self, facts: Mapping[str, Any]) -> None:
+        """Told, before anything else, the facts of `takes`. RecipeError where they are of no use."""
+
+    @property
+    def taken(self) -> Mapping[str, Any] | None:
+        """The facts that it was told by `take`; the manifest of this run holds them, too."""
+        return None
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Model files and folders that the recipe names, as it names them; their config fields belong into `not_in_key`,
+        since what they hold is in `fingerprint`."""
+        return ()
+
+    def place(self, paths: Mapping[str, str]) -> None:
+        """Told in every process, before the first call, where each of `models` lies on this machine."""
+        self._places = dict(paths)
+
+    def local(self, model: str) -> str:
+        """Where one of `models` lies on this machine."""
+        return getattr(self, "_places", {}).get(model, model)
+
     def fingerprint(self) -> str:
-        """Anything besides `version` and config that results depend on (model files, Unicode tables); for the cell key."""
-        return ""
+        """Anything besides `version` and config that results depend on (model files, Unicode tables); for the cell key.
+        By default the content of `models`."""
+        if not self.models:
+            return ""
+        from ..scorers.base import ModelError
+        from ..scorers.model_files import fingerprint
+
+        try:
+            return " ".join(fingerprint(self.local(model)) for model in self.models)
+        except ModelError as error:
+            raise RecipeError(str(error)) from error
 
     def warm(self) -> None:
         """Compile or load what `edit`/`measure`/`decide` need (numba kernels); called by the driver before workers start."""
@@ -155,6 +199,17 @@ class Stage:
 
     def measure(self, batch: pa.Table) -> pa.Table:
         """The columns of `adds`, row-aligned, null where undefined, never NaN."""
+        raise NotImplementedError
+
+    @property
+    def joins(self) -> str | None:
+        """Neighbours in the recipe that measure, and give the same string here, are measured by one call of
+        `measure_together` where they see the same rows; None: this one is measured alone."""
+        return None
+
+    @classmethod
+    def measure_together(cls, stages: Sequence[Any], batch: pa.Table) -> list[pa.Table]:
+        """What `measure` of each stage would give, in their order; they share what reading the text costs."""
         raise NotImplementedError
 
     def decide(self, batch: pa.Table) -> pa.Table:
@@ -231,7 +286,8 @@ class Task(Protocol):
 
     def write(self, unit: int, columns: pa.Table) -> None:
         """The verdict of this stage for a unit, one row per living row in the order of `rows`: the columns of `adds`
-        (missing ones are null) and, if the stage drops, `rule` (string, the failing rule's full name; null = kept)."""
+        (missing ones are null) and, if the stage drops, `rule` (string, the failing rule's full name; null = kept) and
+        `undecided` (string, the rule that had no answer, whose `nulls` says what becomes of the row; null = it had)."""
         ...
 
 

@@ -13,12 +13,13 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import ray
 import ray.data
 
+from ...stages.base import Resources
 from ...stages.errors import SetupError
 from ..plan import Plan
 from ..receipts import Receipt, run_identity
@@ -64,6 +65,8 @@ class RayExecutor:
     ) -> Iterator[UnitOutcome]:
         self._admit(plan, steps)
         shared = {"name": f"{self.run}-{plan.key}", "ref": ray.put((plan, storage))}
+        pools = pool_sizes([_held(plan, index) for index in steps], self.slots, _gpus())
+        pools = dict(zip(steps, pools, strict=True))
         begun = {todo.unit: len(todo.files) for todo in work}
         for index in steps:
             self.metrics.begin(plan.steps[index].name, sum(files <= index for files in begun.values()))
@@ -72,14 +75,7 @@ class RayExecutor:
             rows = [{"unit": todo.unit, "state": json.dumps({"files": todo.files})} for todo in wave]
             pipeline = ray.data.from_items(rows, override_num_blocks=len(rows))
             for index in steps:
-                held = plan.stage(plan.steps[index].parts[0]).stage.resources if plan.steps[index].parts else None
-                pipeline = pipeline.map_batches(
-                    functools.partial(_run_step, shared=shared, index=index, run=self.run),
-                    batch_size=1,
-                    batch_format="pyarrow",
-                    num_cpus=held.cpus if held else 1,
-                    compute=ray.data.TaskPoolStrategy(size=self.slots),
-                )
+                pipeline = self._with_step(pipeline, plan, index, shared, pools[index])
             for batch in pipeline.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
                 for unit, state in zip(batch["unit"].to_pylist(), batch["state"].to_pylist(), strict=True):
                     outcome = _outcome(unit, json.loads(state))
@@ -89,6 +85,21 @@ class RayExecutor:
                         failed = max(outcome.receipts, default=begun[unit] - 1) + 1
                         self.metrics.outcome(plan.steps[failed].name, outcome.failure)
                     yield outcome
+
+    def _with_step(
+        self, pipeline: ray.data.Dataset, plan: Plan, index: int, shared: dict[str, Any], actors: int
+    ) -> ray.data.Dataset:
+        """The pipeline with one step more: in so many actors, or as tasks."""
+        held = _held(plan, index)
+        options: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow", "num_cpus": held.cpus}
+        arguments = {"shared": shared, "index": index, "run": self.run}
+        if not actors:
+            compute: Any = ray.data.TaskPoolStrategy(size=self.slots)
+            return pipeline.map_batches(functools.partial(_run_step, **arguments), compute=compute, **options)
+        if held.gpus:
+            options["num_gpus"] = held.gpus
+        compute = ray.data.ActorPoolStrategy(size=actors)
+        return pipeline.map_batches(cast(Any, _StepActor), fn_kwargs=arguments, compute=compute, **options)
 
     def items(
         self, what: str, function: Callable[..., Receipt], shared: tuple[Any, ...], items: Mapping[str, tuple[Any, ...]]
@@ -127,6 +138,14 @@ class RayExecutor:
                         raise SetupError(
                             f"{bound.place}: needs {amount:g} {kind}, the cluster has {cluster.get(kind, 0):g}"
                         )
+        held = [_held(plan, index) for index in steps]
+        for index, size in zip(steps, pool_sizes(held, self.slots, _gpus()), strict=True):
+            if plan.steps[index].parts and _held(plan, index).gpus and not size:
+                raise SetupError(
+                    f"{plan.stage(plan.steps[index].parts[0]).place}: this step's actors and those beside it hold "
+                    f"{sum(h.gpus for h in held):g} GPU and {sum(h.cpus for h in held if h.gpus):g} CPU, and one CPU must "
+                    f"stay free; the cluster has {_gpus():g} GPU and {self.slots} CPU"
+                )
         foreign = {bound.use: bound.place for bound in plan.graph.stages if ":" in bound.use}
         if foreign:
             found = ray.get(ray.remote(num_cpus=1)(_imports).remote(list(foreign)))
@@ -138,6 +157,28 @@ class RayExecutor:
 
     def close(self) -> None:
         ray.shutdown()
+
+
+def _held(plan: Plan, index: int) -> Resources:
+    """What one instance of a step holds."""
+    parts = plan.steps[index].parts
+    return plan.stage(parts[0]).stage.resources if parts else Resources()
+
+
+def _gpus() -> float:
+    return float(ray.cluster_resources().get("GPU", 0))
+
+
+def pool_sizes(held: Sequence[Resources], cpus: float, gpus: float) -> list[int]:
+    """Actors per step of one pipeline, 0 for tasks (or for what cannot run). Actors give nothing back before the pipeline
+    ends, so all pools must fit at once, with one CPU free for the tasks of the other steps: else Ray Data waits for
+    ever. Where that leaves no CPU for actors, tasks do the work; their processes keep what they loaded as long as they
+    are used."""
+    wanted = [h for h in held if h.gpus or h.actors]
+    rounds = (cpus - 1) // sum(h.cpus for h in wanted) if wanted else 0
+    on_gpu = sum(h.gpus for h in wanted)
+    by_gpu = min(rounds, gpus // on_gpu) if on_gpu else 0
+    return [int(by_gpu if h.gpus else rounds) if h.gpus or h.actors else 0 for h in held]
 
 
 def _imports(uses: Sequence[str]) -> dict[str, str]:
@@ -157,6 +198,14 @@ def _fetch(shared: dict[str, Any]) -> Any:
         _shared.clear()
         _shared[shared["name"]] = ray.get(shared["ref"])
     return _shared[shared["name"]]
+
+
+class _StepActor:
+    """One step in a process that stays: what its stages load is loaded once. What it needs comes with each call, since Ray
+    warns of references in constructors, which a restarted actor might find gone."""
+
+    def __call__(self, batch: pa.Table, shared: dict[str, Any], index: int, run: str) -> pa.Table:
+        return _run_step(batch, shared, index, run)
 
 
 def _run_step(batch: pa.Table, shared: dict[str, Any], index: int, run: str) -> pa.Table:
