@@ -16,6 +16,7 @@ from .located import yaml_text
 from .markdown import block, code, plain, table, values
 from .output import Output, quoted_name
 from .terminal import plural, share, size
+from .tokens import counted_tokens
 
 GROUPS = 30  # of a column, shown with the share that was kept
 USUAL = ("action", "drop")  # of a stage: not worth a line
@@ -58,6 +59,13 @@ def _head(output: Output) -> Iterator[str]:
         f"Dropped: {counts['dropped']:,}; set aside because they could not be read or judged: {counts['quarantined']:,}. "
         "Each of them has a row in `ledger/` that says by what."
     )
+    for found in counted_tokens(output):
+        without = f"; {found.uncounted:,} kept documents have no count" if found.uncounted else ""
+        yield ""
+        yield (
+            f"Tokens ({code(found.column)}): {found.kept:,} in the documents that were kept, of {found.tokens:,} counted in "
+            f"{plural(found.documents, 'document')}{without}."
+        )
     if recipe.get("observe"):
         yield from ("", "**This run observed only.** It dropped nothing and wrote no documents; the ledger holds what")
         yield "every stage measured and would have decided."

@@ -270,7 +270,7 @@ def config_error(entry: StageEntry, recipe: Recipe, error: ValidationError, vali
         if item["type"] == "extra_forbidden":
             text = f"{key}: unknown key.{did_you_mean(key, {*valid, *STAGE_KEYS})}"
         else:
-            text = f"{key}: {item['msg'].removeprefix('Value error, ')}"
+            text = (f"{key}: " if key else "") + item["msg"].removeprefix("Value error, ")
         found.append(f"{_where_key(entry, recipe, item['loc'])}: {text}")
     return RecipeError("\n".join(found))
 

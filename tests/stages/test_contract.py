@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 
 from tamis.stages.base import Column, Stage, StageConfig, stage_names
 
+from ..tiny_models import tokenizer, word_list
 from . import contract
+from .example_models import made_up
 
 # Stages that cannot be built without arguments, or do little by default.
 EXAMPLES: dict[str, dict[str, Any]] = {
@@ -24,7 +26,12 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "params": {"least": 20},
     },
     "sample": {"share": 0.5},
+    "threshold": {"column": "words", "keep": "10%"},
     "cut_spans": {"spans": "paragraph_spans", "replace": "[...]", "min_words": 2},
+    "fasttext": {"model": made_up("a", "b", "c"), "label": "b", "unit": "sentence", "over": 0.5, "spans": True},
+    "language": {"model": made_up("en", "eng_Latn", "zh")},
+    "toxicity": {"words": word_list(), "unit": "sentence", "over": 1, "spans": True},
+    "token_count": {"tokenizer": tokenizer()},
 }
 PAGES = [json.loads(line) for line in (Path(__file__).parents[1] / "golden" / "pages.jsonl").open(encoding="utf-8")]
 
