@@ -128,6 +128,11 @@ def header(output: Output, loadable: Sequence[Part], files: Sequence[DataFile]) 
         facts["configs"] = [_config(part, first=index == 0) for index, part in enumerate(loadable)]
         features = _features(output, files)
         facts["dataset_info"] = [_info(part, features) for part in loadable if part.whole]
+    return front_matter(facts)
+
+
+def front_matter(facts: dict[str, Any]) -> list[str]:
+    """The facts as the lines of a card's head, its two fences included."""
     text = io.StringIO()
     yaml = YAML(typ="rt", pure=True)
     yaml.width = 1 << 20  # type: ignore[assignment]
