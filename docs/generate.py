@@ -29,11 +29,13 @@ NAMED = {
     "README.md": "this page",
     "deploy/dashboard.json": "Grafana: how far a run is, how fast, what is left of the documents",
     "docs/tour.ipynb": "ten minutes with Tamis in a notebook; a test runs it and compares what it shows",
+    "pipeline/report/bias.html.jinja": "the section of the report page on what classifiers follow",
     "pipeline/report/duplicates.html.jinja": "the section of the report page on deduplications",
     "pipeline/report/macros.html.jinja": "pieces of the report page: tables, folded lists, documents with their text",
     "pipeline/report/page.css": "how the report page looks, light, dark and printed",
     "pipeline/report/page.html.jinja": "the report page, section by section",
     "pipeline/report/page.js": "draws the charts of the report page from the JSON in it",
+    "pipeline/training/preselect.html.jinja": "the page that `tamis train preselect` writes beside the model",
     "pyproject.toml": "packaging, dependencies, settings of ruff, pytest and pyright",
     "tests/golden/pages.jsonl": "200 pages written for the tests, each with what should become of it, and why",
 }

@@ -36,7 +36,7 @@ def find_models(stage: Stage) -> dict[str, str]:
     try:
         return {model: fingerprint(stage.local(model)) for model in stage.models}
     except ModelError as error:
-        raise RecipeError(str(error)) from error
+        raise RecipeError(f"model: {error}") from error
 
 
 def model_folders(plan: Plan) -> list[str]:

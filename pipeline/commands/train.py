@@ -29,8 +29,4 @@ class Trainings(click.Group):
 
 @click.group(cls=Trainings)
 def command() -> None:
-    """Trains a model from labelled documents, or from documents with losses, and writes its card.
-
-    \b
-    Example: tamis train fasttext labelled.parquet --out quality.bin
-    """
+    """Trains a model from labelled documents, or from documents with losses, and writes its card."""

@@ -98,6 +98,7 @@ class RayExecutor:
             return pipeline.map_batches(functools.partial(_run_step, **arguments), compute=compute, **options)
         if held.gpus:
             options["num_gpus"] = held.gpus
+        options["memory"] = 1 + index  # bytes: Ray Data makes one operator of neighbours whose requests are equal
         compute = ray.data.ActorPoolStrategy(size=actors)
         return pipeline.map_batches(cast(Any, _StepActor), fn_kwargs=arguments, compute=compute, **options)
 

@@ -190,9 +190,12 @@ def test_pools_of_actors_fit_all_at_once(held, cpus, gpus, sizes):
 @pytest.mark.ray
 def test_a_step_that_wants_to_stay_runs_in_one_process_beside_the_others(base):
     runs.write_corpus(base / "in", shards=3, documents=60)
-    stages = [{"use": "url_tags"}, {"use": "model_stages:Held", "name": "process"}]
+    names = {"passing": "Here", "staying": "Held", "other": "Here"}
+    stages = [{"use": f"model_stages:{use}", "name": name} for name, use in names.items()]
     made = recipe(base, stages)
-    assert len(plan_recipe(made).steps) == 2
+    assert len(plan_recipe(made).steps) == 3
     run(made, executor="ray", workers=2)
-    assert len(values(base / "out", "process")) == 1
+    found = {name: values(base / "out", name) for name in names}
+    assert len(found["staying"]) == 1
+    assert not found["staying"] & (found["passing"] | found["other"])
     runs.check_accounting(base / "out")
