@@ -5,14 +5,17 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 CORE := $(VENV)/.core
 INSTALLED := $(VENV)/.installed
+LM := $(VENV)/.lm
 SAMPLE := data/sample/.built
+MINI := out/preselect-mini
 WORKERS ?= 2
 
-.PHONY: help install quickstart test test-slow check bench docs wheel clean
+.PHONY: help install quickstart preselect-mini test test-slow check bench docs wheel clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo 'make quickstart   install, build a sample corpus from what is on this machine, and sift it'
+	@echo 'make preselect-mini   PreSelect in small, offline: models, losses, scorer, curated pool (docs/preselect-mini.md)'
 	@echo 'make test         install, run the tests'
 	@echo 'make test-slow    the longer proofs'
 	@echo 'make check        ruff and pyright'
@@ -45,6 +48,20 @@ $(SAMPLE): | $(CORE)
 quickstart: $(CORE) $(SAMPLE)
 	$(BIN)/tamis run configs/quickstart.yaml
 
+$(LM): $(CORE)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[lm]'
+	@touch $@
+
+# Built once, as the sample is.
+$(MINI)/mini.json: | $(LM) $(SAMPLE)
+	$(BIN)/python -m tamis.pipeline.training.mini models --corpus data/sample --out $(MINI)
+
+preselect-mini: $(MINI)/mini.json
+	$(BIN)/tamis train preselect '$(MINI)/losses/*.parquet' --loss '*_bpc' --abilities $(MINI)/abilities.yaml \
+		--out $(MINI)/preselect.bin --epoch 30 --lr 0.5 --bucket 200000 --force
+	$(BIN)/tamis run configs/preselect-mini.yaml
+	$(BIN)/python -m tamis.pipeline.training.mini numbers --out $(MINI)
+
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -m 'not slow' -n $(WORKERS)
 
@@ -68,4 +85,4 @@ wheel: $(INSTALLED)
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 
 clean:
-	rm -rf build dist data/sample out/quickstart
+	rm -rf build dist data/sample out/quickstart $(MINI)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..stages.errors import RecipeError
+from .cuts import needed
 from .output import Output
 from .terminal import plural, value, visible
 
@@ -87,7 +88,7 @@ def judgement(output: Output, row: Row, rule: str) -> Judgement:
     stage = known.get("stage") or row["stage"]
     values = ", ".join(f"{name} = {measured(output, row, name, stage)}" for name in known.get("needs", ()))
     if not known.get("sql"):
-        return Judgement(rule, values, "", "", known.get("source", ""))
+        return Judgement(rule, values, needed(output, row, stage, rule), "", known.get("source", ""))
     thresholds, unknown = _thresholds(output, row, known, stage)
     params = ", ".join(f"{name} = {value(found)}" for name, found in thresholds.items())
     if unknown:
@@ -150,7 +151,7 @@ def _literal(found: Any) -> str:
 
 
 def facts_of(output: Output, stage: str | None) -> str:
-    """What a resolve stage froze, as far as it is single numbers: 'cut = 0.93, kept = 100'."""
+    """What a resolve stage froze, as far as it is single numbers: 'kept = 100'."""
     facts = output.manifest["facts"].get(stage or "", {})
     plain = {k: v for k, v in facts.items() if isinstance(v, int | float | str)}
     return ", ".join(f"{name} = {value(found)}" for name, found in list(plain.items())[:6])

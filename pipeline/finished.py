@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ..stages.errors import RecipeError
+from ..stages.errors import RecipeError, did_you_mean
 from .replace import settle
 from .storage import Storage, storage_at
 
@@ -33,3 +33,14 @@ def output_identity(output: str) -> str:
     if not read_manifest(storage):
         raise RecipeError(f"{output}: is no finished output of Tamis (it has no manifest.json)")
     return storage.read(CHECKSUMS).decode().splitlines()[-1]
+
+
+def frozen_facts(output: str, stage: str) -> dict[str, Any]:
+    """What a stage of a finished run froze in its manifest. RecipeError where the run or the stage is not there."""
+    manifest = read_manifest(storage_at(output))
+    if not manifest:
+        raise RecipeError(f"{output}: is no finished output of Tamis (it has no manifest.json)")
+    facts = manifest["facts"]
+    if stage not in facts:
+        raise RecipeError(f"{output}: it has no stage {stage} that froze anything.{did_you_mean(stage, facts)}")
+    return facts[stage]

@@ -59,8 +59,11 @@ class Located:
                 yield from item.places(f"{prefix}{key}.")
 
 
-def read_located(path: Path | str) -> Located:
-    """The recipe in a YAML 1.2 file (`off` and `no` are strings), a URL among them. RecipeError where there is no mapping."""
+def read_located(
+    path: Path | str, shape: str = "a recipe is a mapping with the keys name, input, output, stages"
+) -> Located:
+    """The recipe in a YAML 1.2 file (`off` and `no` are strings), a URL among them. RecipeError where there is no mapping,
+    which says the `shape` that was expected."""
     try:
         storage, name = storage_for(str(path))
         text = storage.read(name).decode("utf-8")
@@ -75,7 +78,7 @@ def read_located(path: Path | str) -> Located:
     except YAMLError as error:
         raise RecipeError(f"{path}: not valid YAML: {error}") from error
     if not isinstance(data, dict):
-        raise RecipeError(f"{path}: a recipe is a mapping with the keys name, input, output, stages")
+        raise RecipeError(f"{path}: {shape}")
     return located(data, str(path))
 
 

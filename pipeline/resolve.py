@@ -151,24 +151,36 @@ class ResolveTask:
         take = pa.array(positions, mask=positions < 0)
         found = {name: columns[name].combine_chunks().take(take) for name in columns.schema.names}
         rule = found.pop("rule", pa.nulls(len(alive), pa.string())).cast(pa.string())
-        dropped = pc.is_valid(rule).to_numpy(zero_copy_only=False)
-        facts: dict[str, Any] = {"unit": plan.units[unit].id}
-        tally = {entry["values"]: entry["counts"] for entry in pc.value_counts(rule.drop_null()).to_pylist()}
+        undecided = found.pop("undecided", pa.nulls(len(alive), pa.string())).cast(pa.string())
+        rule, aside = self._null_means(rule, undecided)
+        first, null = _tally(rule), _tally(undecided)
+        tallies = {
+            name: {"first": first.get(name, 0), "failed": first.get(name, 0), "null": null.get(name, 0)}
+            for name in {**first, **null}
+        }
         if self.bound.entry.action == "tag":
-            found[f"{self.bound.name}_pass"] = pa.array(~dropped, mask=~seen)
-            dropped = np.zeros(len(alive), np.bool_)
-            rule = pa.nulls(len(alive), pa.string())
+            passed = pa.array(~_known(rule), mask=~seen | _known(aside))
+            found[f"{self.bound.name}_pass"] = passed
+            rule = aside = pa.nulls(len(alive), pa.string())
+        dropped, lost = _known(rule), _known(aside)
         found = {(self.bound.full(n) if not n.endswith("_pass") else n): v for n, v in found.items()}
-        still = alive & ~dropped
-        found |= {"alive": pa.array(still), "rule": rule, "stage": pc.if_else(pc.is_valid(rule), self.bound.name, None)}
+        still = alive & ~dropped & ~lost
         lists = pa.ListArray.from_arrays(
             pa.array(np.concatenate([[0], np.cumsum(dropped)]), pa.int32()), rule.drop_null()
         )
-        found["failed"] = pc.if_else(pa.array(dropped), lists, pa.nulls(len(alive), lists.type))
+        found |= {
+            "alive": pa.array(still),
+            "stage": pc.if_else(pa.array(dropped | lost), self.bound.name, None),
+            "rule": pc.coalesce(rule, aside),
+            "failed": pc.if_else(pa.array(dropped), lists, pa.nulls(len(alive), lists.type)),
+            "reason": pc.if_else(pa.array(lost), f"{self.bound.name}.null", None),
+        }
         schema = attribute_schema(plan, index)
         arrays = [found[f.name].cast(f.type) if f.name in found else pa.nulls(len(alive), f.type) for f in schema]
         table = pa.Table.from_arrays(arrays, schema=schema)
-        facts["alive"] = int(still.sum())
+        facts: dict[str, Any] = {"unit": plan.units[unit].id, "alive": int(still.sum())}
+        if lost.any():
+            facts["quarantined"] = int(lost.sum())
         sizes = self._attributes(unit).read(["bytes"])["bytes"]
         facts["alive_bytes"] = pc.sum(sizes.filter(pa.array(still))).as_py() or 0
         facts["parts"] = [
@@ -176,10 +188,29 @@ class ResolveTask:
                 "in": int(alive.sum()),
                 "ran": len(live),
                 "out": int(still.sum()),
-                "rules": {r: {"first": c, "failed": c, "null": 0} for r, c in tally.items()},
+                "rules": tallies,
+                **({"quarantined": int(lost.sum())} if lost.any() else {}),
             }
         ]
         Receipts(self.inputs.storage, self.folder).commit(plan.units[unit].id, facts, schema, LAYOUT, lambda _: [table])
+
+    def _null_means(self, rule: pa.Array, undecided: pa.Array) -> tuple[pa.Array, pa.Array]:
+        """(rule, undecided) after what `nulls` of each undecided rule says: failed ones join `rule`, passed ones leave."""
+        rules = self.bound.stage.rules
+        fails, aside = (
+            pc.is_in(undecided, value_set=pa.array([one.name for one in rules if one.nulls == meaning], pa.string()))
+            for meaning in ("fail", "quarantine")
+        )
+        rule = pc.coalesce(rule, pc.if_else(fails, undecided, None))
+        return rule, pc.if_else(pc.and_(aside, pc.is_null(rule)), undecided, None)
+
+
+def _known(values: pa.Array) -> np.ndarray:
+    return pc.is_valid(values).to_numpy(zero_copy_only=False)
+
+
+def _tally(values: pa.Array) -> dict[str, int]:
+    return {entry["values"]: entry["counts"] for entry in pc.value_counts(values.drop_null()).to_pylist()}
 
 
 def run_item(inputs: Inputs, phase: str, function: PhaseFunction, item: str, value: Any) -> Receipt:

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..stages.errors import RecipeError, did_you_mean
 from .cluster import tell_clusters
+from .cuts import passed
 from .fate import DECISIONS, Row, duplicate_columns, facts_of, fate, judgement, name_of
 from .origin import before, find_origin, find_upstream, reached, upstream_runs
 from .output import Output
@@ -214,6 +215,8 @@ def _did(output: Output, row: Row, stage: dict[str, Any], ended: bool) -> str:
         return "changed the text" if row[f"{name}_changed"] else "left the text as it was"
     if kind == "measure":
         return "measured"
+    if cut := passed(output, row, name):
+        return f"passed ({cut})"
     if kind == "decide":
         return f"passed {plural(len(stage.get('rules', ())), 'rule')}"
     at = duplicate_columns(output, name)

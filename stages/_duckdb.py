@@ -15,6 +15,12 @@ from typing import Any
 
 # Labelled consistent by DuckDB although they read the clock, the build or its own catalog.
 _IMPURE = {"current_localtime", "current_localtimestamp", "version"}
+# What a rule's `pareto(score, alpha)` becomes (see `sql.substitute`): a Lomax draw of shape alpha is above 1 - score. u: the
+# document's draw in [0, 1). Null where alpha is not above 0: there is no such distribution.
+_PARETO = (
+    "CREATE MACRO pareto_of(u, score, alpha) AS CASE WHEN alpha > 0 THEN "
+    "power(1.0 - u, -1.0::DOUBLE / alpha) - 1.0 > 1.0::DOUBLE - score END"
+)
 _IMPURE |= {"json_serialize_sql", "json_deserialize_sql", "json_serialize_plan", "parse_duckdb_log_message"}
 
 
@@ -55,6 +61,7 @@ def session() -> Session:
     if current is None or current.pid != os.getpid():
         # DuckDB starts 8 threads for I/O unless told otherwise; the calling thread is the one that works
         connection = duckdb().connect(":memory:", config={"threads": 1, "async_threads": 0})
+        connection.execute(_PARETO)
         connection.execute("PRAGMA disable_optimizer")  # half of the time of a query over one batch is its optimizer
         for setting in (
             "TimeZone = 'UTC'",

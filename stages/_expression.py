@@ -23,17 +23,20 @@ _WHY_NOT = {
     "POSITIONAL_REFERENCE": "a positional reference: name the column",
     "DEFAULT": "DEFAULT",
 }
+DRAWN = "pareto"
 _SCALAR = {"BETWEEN", "CASE", "CAST", "COLLATE", "COLUMN_REF", "COMPARISON", "CONJUNCTION", "CONSTANT", "FUNCTION"}
 _SCALAR |= {"LAMBDA", "OPERATOR", "PARAMETER", "TYPE"}
 
 
 @dataclass(frozen=True)
 class Expression:
-    """One checked scalar expression: its text, the columns it reads and the `$name` parameters it takes."""
+    """One checked scalar expression: its text, the columns it reads and the `$name` parameters it takes. `draws`: it holds
+    `pareto(score, alpha)`, which is true by a draw of the document."""
 
     sql: str
     columns: frozenset[str]
     params: frozenset[str]
+    draws: bool = False
 
 
 class Refused(Exception):
@@ -42,12 +45,14 @@ class Refused(Exception):
 
 @dataclass
 class Found:
-    """What a walk over a parsed expression collects. `places`: (byte offset in the text, 'column' | 'param', name)."""
+    """What a walk over a parsed expression collects. `places`: (byte offset in the text, 'column' | 'param' | 'draw',
+    name)."""
 
     columns: set[str] = field(default_factory=set)
     params: set[str] = field(default_factory=set)
     places: set[tuple[int, str, str]] = field(default_factory=set)
     is_column: bool = False
+    draws: bool = False
 
 
 @functools.lru_cache(maxsize=4096)
@@ -63,7 +68,7 @@ def analyse(sql: str) -> tuple[Expression, Found]:
     _items(f"SELECT (\n{sql}\n)")  # as `evaluate` writes it: `ALL x` is a select list, not an expression
     found = _walk(items[0])
     found.is_column = items[0]["class"] == "COLUMN_REF" and len(items[0]["column_names"]) == 1
-    return Expression(sql, frozenset(found.columns), frozenset(found.params)), found
+    return Expression(sql, frozenset(found.columns), frozenset(found.params), found.draws), found
 
 
 def _items(query: str) -> list[dict[str, Any]]:
@@ -110,6 +115,10 @@ def _walk(root: dict[str, Any]) -> Found:
                 raise Refused("parameters have names: write $name")
             found.params.add(name)
             _place(found, node, "param", name)
+        elif kind == "FUNCTION" and node["function_name"].lower() == DRAWN:
+            _check_drawn(node)
+            found.draws = True
+            _place(found, node, "draw", DRAWN)
         elif kind == "FUNCTION":
             _check_function(node)
         elif kind == "OPERATOR" and node["type"] == "GROUPING_FUNCTION":
@@ -137,6 +146,14 @@ def _nodes(root: Any, kind: str) -> Iterator[dict[str, Any]]:
             stack.extend(node.values())
         elif isinstance(node, list):
             stack.extend(node)
+
+
+def _check_drawn(node: dict[str, Any]) -> None:
+    plain = len(node["qualified_name"]["path"]) == 1 and not (
+        node["distinct"] or node["filter"] or node["order_bys"]["orders"]
+    )
+    if not plain or len(node["arguments"]) != 2:
+        raise Refused(f"{DRAWN} takes a score and a shape: {DRAWN}(quality, 9)")
 
 
 def _check_function(node: dict[str, Any]) -> None:

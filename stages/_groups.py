@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 import pyarrow as pa
 
+from ._keys import value_keys
 from .base import Context, Task, UnitRows
 
 UNITS_PER_ITEM = 128
@@ -77,6 +78,13 @@ def split(table: pa.Table, part: np.ndarray, parts: int) -> list[pa.Table]:
     bounds = np.searchsorted(part[order], np.arange(parts + 1, dtype=part.dtype))
     ordered = table.take(pa.array(order))
     return [ordered.slice(a, b - a) for a, b in zip(bounds.tolist(), bounds[1:].tolist())]
+
+
+def split_by_value(table: pa.Table, parts: int) -> list[pa.Table]:
+    """The rows of each partition of the column `value` (strings): equal values meet in one."""
+    encoded = table["value"].combine_chunks().dictionary_encode()
+    hashes = value_keys(encoded.dictionary)["hi"].to_numpy()
+    return split(table, part_of(hashes[np.asarray(encoded.indices)], parts), parts)
 
 
 def split_by_n(table: pa.Table, starts: Sequence[int]) -> list[pa.Table]:

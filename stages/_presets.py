@@ -104,7 +104,7 @@ def _load(path: Path, place: str) -> Preset:
     rules = {key: RuleText(sql=rule) if isinstance(rule, str) else rule for key, rule in file.rules.items()}
     used: set[str] = set()
     for key, rule in rules.items():
-        params = sql.parse(rule.sql, where=f"{place}: {key}").params
+        params = sql.parse(rule.sql, where=f"{place}: {key}", draws=True).params
         for param in sorted(params - set(file.params)):
             raise RecipeError(f"{place}: {key}: no value for ${param} under params.{did_you_mean(param, file.params)}")
         used |= params

@@ -23,6 +23,7 @@ from pydantic import Field
 from . import sql
 from ._presets import ROOT, RuleText, load_presets, read_yaml
 from .base import Nulls, Rule, Stage, StageConfig
+from .draws import draws
 from .errors import RecipeError, did_you_mean
 
 
@@ -35,7 +36,8 @@ class RulesConfig(StageConfig):
     set: dict[str, Any] = Field(default={}, description="parameters of presets: {gopher_quality.words_min: 100}")
     off: list[str] = Field(default=[], description="rules of presets to leave out: [gopher_quality.stop_words]")
     rules: dict[str, str | RuleText] = Field(
-        default={}, description="own rules: name: SQL that is true for what is kept"
+        default={},
+        description="own rules: name: SQL that is true for what is kept; pareto(score, 9) in it keeps softly, by a draw",
     )
     params: dict[str, Any] = Field(default={}, description="values of the `$name` parameters of own rules")
     nulls: Nulls | None = Field(
@@ -76,11 +78,17 @@ class _Bound:
     expressions: Mapping[str, str]
     params: Mapping[str, Any]  # one-off name -> value
     columns: Mapping[str, tuple[str, pa.Array]]  # one-off column -> full parameter, value per group, the default last
+    draws: Mapping[str, str]  # one-off column -> the rule that draws by it
     needs: tuple[str, ...]
 
 
 class Rules(Stage):
-    """Drops documents by named SQL conditions over columns: published rule sets, thresholds, one's own rules."""
+    """Drops documents by named SQL conditions over columns: published rule sets, thresholds, one's own rules.
+
+    `pareto(score, alpha)` in a rule is a soft keep, as of GPT-3 and GLaM: true where numpy.random.pareto(alpha) would be
+    above 1 - score, which it is with probability (2 - score)^-alpha for scores up to 1. The draw is the document's own
+    (run seed, stage, rule, doc_id), so two rules draw independently.
+    """
 
     Config = RulesConfig
 
@@ -98,11 +106,15 @@ class Rules(Stage):
     @property
     def plain_needs(self) -> frozenset[str]:
         """Plain names of the columns that the presets read."""
-        return frozenset().union(*(sql.parse(r.sql, where=r.name).columns for r in self._rules if r.plain))
+        return frozenset().union(*(sql.parse(r.sql, where=r.name, draws=True).columns for r in self._rules if r.plain))
 
     @property
     def of(self) -> str | None:
         return self.config.of
+
+    @property
+    def draws(self) -> bool:
+        return bool(self._bound.draws)
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -127,6 +139,8 @@ class Rules(Stage):
             raise RecipeError(f"by: no such column: {self.config.by}.{did_you_mean(self.config.by, schema.names)}")
         for column, (_, values) in bound.columns.items():
             schema = schema.append(pa.field(column, values.type))
+        for column in bound.draws:
+            schema = schema.append(pa.field(column, pa.float64()))
         sql.check_types(bound.expressions, bound.params, schema, where="rules", boolean=True)
 
     def fingerprint(self) -> str:
@@ -151,6 +165,9 @@ class Rules(Stage):
             index = pc.fill_null(group, len(self._groups))
             for column, (_, values) in bound.columns.items():
                 batch = batch.append_column(column, values.take(index))
+        for column, rule in bound.draws.items():
+            drawn = draws(batch["doc_id"], seed=self.seed, name=f"{self.name}:{rule}")
+            batch = batch.append_column(column, pa.array(drawn))
         found = sql.evaluate(batch, bound.expressions, bound.params)
         return pa.table({**first, **dict(zip(found.column_names, found.columns))})
 
@@ -167,7 +184,7 @@ class Rules(Stage):
             self._values |= {full[param]: value for param, value in preset.params.items()}
             for key, rule in preset.rules.items():
                 nulls = config.nulls or rule.nulls or preset.nulls
-                params = {p: full[p] for p in sql.parse(rule.sql, where=preset.name).params}
+                params = {p: full[p] for p in sql.parse(rule.sql, where=preset.name, draws=True).params}
                 name = f"{preset.name}.{key}"
                 rules.append(_Rule(name, rule.sql, True, nulls, rule.source or preset.source, params))
         for key, value in config.set.items():
@@ -186,7 +203,7 @@ class Rules(Stage):
         used: set[str] = set()
         for key, written in config.rules.items():
             rule = RuleText(sql=written) if isinstance(written, str) else written
-            params = sql.parse(rule.sql, where=f"rules: {key}").params
+            params = sql.parse(rule.sql, where=f"rules: {key}", draws=True).params
             name, nulls = f"{self.name}.{key}", config.nulls or rule.nulls or "quarantine"
             if name in {r.name for r in self._rules}:
                 raise RecipeError(f"rules: {key}: there is a rule {name} already, of a preset")
@@ -242,19 +259,26 @@ class Rules(Stage):
                 texts[full] = f"$p{i}"
         rules: list[Rule] = []
         expressions: dict[str, str] = {}
+        drawing: dict[str, str] = {}
         if self.config.missing == "drop" and by:
             rules.append(Rule(f"{self.name}.missing", "fail", needs=(by,)))
         for rule in self._rules:
             named = sql.substitute(rule.sql, self._renamed, {}) if rule.plain else rule.sql
-            expressions[rule.name] = sql.substitute(named, {}, {p: texts[full] for p, full in rule.params.items()})
-            needs = sorted(sql.parse(named, where=rule.name).columns)
+            parsed = sql.parse(named, where=rule.name, draws=True)
+            drawn = f"__draw_{len(drawing)}" if parsed.draws else None
+            if drawn:
+                drawing[drawn] = rule.name
+            filled = {p: texts[full] for p, full in rule.params.items()}
+            expressions[rule.name] = sql.substitute(named, {}, filled, draw=drawn)
+            needs = sorted(parsed.columns)
             if by and grouped & set(rule.params.values()) and by not in needs:
                 needs.append(by)
             values = tuple((full, self._values.get(full)) for _, full in sorted(rule.params.items()))
             rules.append(Rule(rule.name, rule.nulls, named, values, rule.source, tuple(needs)))
         needs = [by] if by else []
+        needs += ["doc_id"] if drawing else []
         needs += [column for rule in rules for column in rule.needs]
-        return _Bound(tuple(rules), expressions, params, columns, tuple(dict.fromkeys(needs)))
+        return _Bound(tuple(rules), expressions, params, columns, drawing, tuple(dict.fromkeys(needs)))
 
 
 def _is_number(value: Any) -> bool:

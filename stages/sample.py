@@ -21,8 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field, WithJsonSchema, field_validator, model_validator
 
-from ._groups import first_rows, gather, part_count, part_of, split, split_by_n, unit_groups
-from ._keys import value_keys
+from ._groups import first_rows, gather, part_count, split_by_n, split_by_value, unit_groups
 from ._units import SHARE_SCHEMA
 from ._units import share as parse_share
 from .base import Context, Kind, Rule, Runs, Stage, StageConfig, Task
@@ -73,7 +72,10 @@ class Sample(Stage):
 
     Config = SampleConfig
     config: SampleConfig
-    draws = True
+
+    @property
+    def draws(self) -> bool:
+        return True
 
     @property
     def kind(self) -> Kind:
@@ -137,13 +139,6 @@ def _values(rows: pa.Table, stage: Sample) -> pa.ChunkedArray:
     return rows[cast(str, stage.config.per)].cast(pa.large_string())
 
 
-def _by_value(table: pa.Table, parts: int) -> list[pa.Table]:
-    """The rows of each partition of the values."""
-    encoded = table["value"].combine_chunks().dictionary_encode()
-    hashes = value_keys(encoded.dictionary)["hi"].to_numpy()
-    return split(table, part_of(hashes[np.asarray(encoded.indices)], parts), parts)
-
-
 def _largest(counts: pa.Table, top: int) -> pa.Table:
     order = pc.sort_indices(counts, sort_keys=[("count", "descending"), ("value", "ascending")])
     return counts.take(order[:top])
@@ -164,7 +159,7 @@ def _count(task: Task, stage: Stage, value: Any) -> dict[str, Any]:
     values = [_values(task.rows(unit, [cast(str, stage.config.per)]), stage) for unit in units]
     table = pa.table({"value": pa.chunked_array([c for v in values for c in v.chunks], pa.large_string())})
     counts = table.filter(table["value"].is_valid()).group_by("value").aggregate([([], "count_all")])
-    task.save(_by_value(counts.select(["value", "count_all"]).rename_columns(["value", "count"]), parts))
+    task.save(split_by_value(counts.select(["value", "count_all"]).rename_columns(["value", "count"]), parts))
     return {}
 
 
@@ -199,7 +194,7 @@ def _draw(task: Task, stage: Stage, value: Any) -> dict[str, Any]:
         rows = rows.filter(pa.array(in_groups(_values(rows, stage))))
         draw = pa.array(stage.draw(rows), pa.float64())
         tables.append(pa.table({"value": _values(rows, stage), "draw": draw, "n": rows["n"]}))
-    task.save(_by_value(_smallest(pa.concat_tables(tables), cast(int, stage.config.docs)), parts))
+    task.save(split_by_value(_smallest(pa.concat_tables(tables), cast(int, stage.config.docs)), parts))
     return {}
 
 

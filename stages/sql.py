@@ -20,18 +20,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ._duckdb import duckdb, forget, session
-from ._expression import Expression, Refused, analyse
+from ._expression import DRAWN, Expression, Refused, analyse
 from .errors import RecipeError, StageError, did_you_mean
 
 _BATCH = "__batch"
 
 
-def parse(sql: str, *, where: str) -> Expression:
-    """The expression, checked; RecipeError naming `where` if it is not one scalar, pure expression over its row."""
+def parse(sql: str, *, where: str, draws: bool = False) -> Expression:
+    """The expression, checked; RecipeError naming `where` if it is not one scalar, pure expression over its row, or if it
+    draws (`pareto`) where there is no draw."""
     try:
         expression, _ = analyse(sql)
     except Refused as refused:
         raise RecipeError(f"{where}: {sql.strip()}: {refused}") from None
+    if expression.draws and not draws:
+        raise RecipeError(f"{where}: {sql.strip()}: {DRAWN} draws for a rule: it stands in `use: rules` only")
     return expression
 
 
@@ -52,8 +55,9 @@ def is_column(sql: str) -> bool:
     return analyse(sql)[1].is_column
 
 
-def substitute(sql: str, columns: Mapping[str, str], params: Mapping[str, str]) -> str:
-    """The same expression with columns renamed (new column names) and `$name` parameters replaced (new SQL text).
+def substitute(sql: str, columns: Mapping[str, str], params: Mapping[str, str], *, draw: str | None = None) -> str:
+    """The same expression with columns renamed (new column names) and `$name` parameters replaced (new SQL text); with
+    `draw`, a column of draws in [0, 1), each `pareto(score, alpha)` is the expression that reads them.
 
     Only references move: strings, lambda variables, functions and field names stay. What a mapping lacks stays, too.
     """
@@ -64,6 +68,11 @@ def substitute(sql: str, columns: Mapping[str, str], params: Mapping[str, str]) 
             match, new = re.compile(rb'"(?:[^"]|"")*"|[^\s."()\[\]]+').match(text, offset), _reference(columns[name])
         elif kind == "param" and name in params:
             match, new = re.compile(rb'\$\s*(?:"(?:[^"]|"")*"|\w+)').match(text, offset), params[name]
+        elif kind == "draw" and draw is not None:
+            match, new = (
+                re.compile(rb'"?pareto"?\s*\(', re.IGNORECASE).match(text, offset),
+                f"pareto_of({_quoted(draw)}, ",
+            )
         else:
             continue
         if match is None:

@@ -11,85 +11,18 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
+from . import figures
 from .distributions import Histogram, TopValues
 from .duplicates import Duplicates
+from .figures import Figure
 from .funnel import Groups, RuleLine, StageLine
 from .markup import label
 from .numbers import short
 
-Figure = dict[str, Any]
-BAR = 26  # pixels of a horizontal bar with its gap
 TALL = 30  # the highest bar this much above the middle one: counts are drawn on a log axis
 SIZES = (2, 3, 4, 5, 10, 20, 50, 100, 1_000, 10_000)  # of clusters: lower ends of the bars
 RULES = 25
 PLOT, BOTTOM, FLOOR = 175, 52, 17  # pixels: bars of a histogram, what stands below them, a threshold's label
-
-
-def _figure(name: str, title: str, traces: list[dict[str, Any]], layout: dict[str, Any], height: int) -> Figure:
-    base = {
-        "height": height,
-        "margin": {"l": 10, "r": 24, "t": 10, "b": 44},
-        "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)",
-        "font": {"color": "css:ink", "size": 12},
-        "hoverlabel": {
-            "bgcolor": "css:panel",
-            "bordercolor": "css:line",
-            "font": {"color": "css:ink"},
-            "align": "left",
-        },
-        "dragmode": False,
-        "showlegend": len(traces) > 1,
-        "legend": {"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom", "traceorder": "normal"},
-    }
-    if base["showlegend"]:
-        base["margin"]["t"] = 34
-    return {"id": name, "title": title, "data": traces, "layout": base | layout}
-
-
-def _axis(**more: Any) -> dict[str, Any]:
-    return {
-        "gridcolor": "css:grid",
-        "zerolinecolor": "css:grid",
-        "linecolor": "css:line",
-        "automargin": True,
-        "fixedrange": True,
-        **more,
-    }
-
-
-def _counts(most: float, **more: Any) -> dict[str, Any]:
-    """An axis of documents, from 0: whole numbers only."""
-    axis = _axis(rangemode="tozero", nticks=6, tickformat="~s" if most >= 10_000 else ",d", **more)
-    return axis | ({"dtick": 1} if most <= 5 else {})
-
-
-def _bars(name: str, colour: str, values: Sequence[float], hover: Sequence[str], **more: Any) -> dict[str, Any]:
-    return {
-        "type": "bar",
-        "orientation": "h",
-        "name": name,
-        "x": list(values),
-        "y": list(range(len(values))),
-        "marker": {"color": f"css:{colour}"},
-        "hoverinfo": "text",
-        "hovertext": list(hover),
-        **more,
-    }
-
-
-def _rows(names: Sequence[str], *, bar: int = BAR) -> tuple[dict[str, Any], int]:
-    """The y axis of horizontal bars, the first on top, and the height of the figure."""
-    count = len(names)
-    axis = _axis(
-        tickvals=list(range(count)),
-        ticktext=[f"{name}  " for name in names],
-        range=[count - 0.4, -0.6],
-        showgrid=False,
-        ticks="",
-        zeroline=False,
-    )
-    return axis, bar * max(count, 2) + 90
 
 
 def funnel(stages: Sequence[StageLine]) -> Figure:
@@ -99,20 +32,20 @@ def funnel(stages: Sequence[StageLine]) -> Figure:
         f"{name}<br>{s.came:,} came<br>{s.dropped:,} dropped<br>{s.set_aside:,} set aside<br>{s.left:,} left"
         for name, s in zip(names, stages, strict=True)
     ]
-    axis, height = _rows(names)
+    axis, height = figures.rows(names)
     traces = [
-        _bars("left", "kept", [s.left for s in stages], hover),
-        _bars("dropped here", "dropped", [s.dropped for s in stages], hover),
+        figures.bars("left", "kept", [s.left for s in stages], hover),
+        figures.bars("dropped here", "dropped", [s.dropped for s in stages], hover),
     ]
     if any(s.set_aside for s in stages):
-        traces.append(_bars("set aside here", "aside", [s.set_aside for s in stages], hover))
+        traces.append(figures.bars("set aside here", "aside", [s.set_aside for s in stages], hover))
     layout = {
         "barmode": "stack",
         "bargap": 0.28,
         "yaxis": axis,
-        "xaxis": _counts(stages[0].came, title={"text": "documents"}),
+        "xaxis": figures.counts(stages[0].came, title={"text": "documents"}),
     }
-    return _figure("funnel", "Documents through the stages", traces, layout, height)
+    return figures.figure("funnel", "Documents through the stages", traces, layout, height)
 
 
 def rules(lines: Sequence[RuleLine]) -> Figure | None:
@@ -125,18 +58,20 @@ def rules(lines: Sequence[RuleLine]) -> Figure | None:
         f"{name}<br>{line.failed:,} failed it<br>{line.first:,} of them by it first"
         for name, line in zip(names, chosen, strict=True)
     ]
-    axis, height = _rows(names)
+    axis, height = figures.rows(names)
     traces = [
-        _bars("decided by it (first rule that failed)", "dropped", [line.first for line in chosen], hover),
-        _bars("failed it, after another had decided", "faint", [line.failed - line.first for line in chosen], hover),
+        figures.bars("decided by it (first rule that failed)", "dropped", [line.first for line in chosen], hover),
+        figures.bars(
+            "failed it, after another had decided", "faint", [line.failed - line.first for line in chosen], hover
+        ),
     ]
     layout = {
         "barmode": "stack",
         "bargap": 0.28,
         "yaxis": axis,
-        "xaxis": _counts(chosen[0].failed, title={"text": "documents"}),
+        "xaxis": figures.counts(chosen[0].failed, title={"text": "documents"}),
     }
-    return _figure("rules", "Documents that failed a rule", traces, layout, height)
+    return figures.figure("rules", "Documents that failed a rule", traces, layout, height)
 
 
 def group_shares(found: Groups) -> Figure | None:
@@ -151,16 +86,16 @@ def group_shares(found: Groups) -> Figure | None:
         f"{name}<br>{line.kept:,} of {line.documents:,} documents kept ({one:.1f} %)<br>{other:.1f} % of bytes"
         for name, line, one, other in zip(names, lines, documents, size, strict=True)
     ]
-    axis, height = _rows(names)
-    traces = [_bars("of documents", "kept", documents, hover), _bars("of bytes", "second", size, hover)]
+    axis, height = figures.rows(names)
+    traces = [figures.bars("of documents", "kept", documents, hover), figures.bars("of bytes", "second", size, hover)]
     layout = {
         "barmode": "group",
         "bargap": 0.3,
         "bargroupgap": 0.06,
         "yaxis": axis,
-        "xaxis": _axis(title={"text": "kept, %"}, range=[0, 102], ticksuffix=" %"),
+        "xaxis": figures.axis(title={"text": "kept, %"}, range=[0, 102], ticksuffix=" %"),
     }
-    return _figure(f"by-{found.column}", f"Kept share by {label(found.column)}", traces, layout, height)
+    return figures.figure(f"by-{found.column}", f"Kept share by {label(found.column)}", traces, layout, height)
 
 
 def group_name(name: str | None) -> str:
@@ -191,10 +126,10 @@ def histogram(found: Histogram, name: str) -> Figure | None:
     traces.append(_outline(edges, found.others, 0.5 if steep else 0))
     if steep:
         span = [math.log10(0.7), math.log10(heights[-1] * 1.3)]
-        yaxis = _axis(title={"text": "documents, log axis"}, type="log", range=span, dtick=1, tickformat="~s")
+        yaxis = figures.axis(title={"text": "documents, log axis"}, type="log", range=span, dtick=1, tickformat="~s")
     else:
-        yaxis = _counts(heights[-1] if heights else 1, title={"text": "documents"})
-    xaxis = _axis(range=[edges[0], edges[-1]], showgrid=False)
+        yaxis = figures.counts(heights[-1] if heights else 1, title={"text": "documents"})
+    xaxis = figures.axis(range=[edges[0], edges[-1]], showgrid=False)
     if found.log:
         xaxis |= _log_ticks(found.edges[0], found.edges[-1])
     elif found.whole:
@@ -218,7 +153,7 @@ def histogram(found: Histogram, name: str) -> Figure | None:
             "traceorder": "reversed",
         },
     }
-    return _figure(name, label(found.column.name), traces, layout, PLOT + BOTTOM + 8 + FLOOR * floors)
+    return figures.figure(name, label(found.column.name), traces, layout, PLOT + BOTTOM + 8 + FLOOR * floors)
 
 
 def _bar(name: str, colour: str, counts: Sequence[int], hover: Sequence[str]) -> dict[str, Any]:
@@ -286,18 +221,18 @@ def top_values(found: TopValues, name: str) -> Figure | None:
     if len(lines) < 2:
         return None
     hover = [f"{text}<br>{kept:,} kept<br>{rest:,} not kept" for text, kept, rest in lines]
-    axis, height = _rows([text for text, _, _ in lines], bar=20)
+    axis, height = figures.rows([text for text, _, _ in lines], bar=20)
     traces = [
-        _bars("kept", "kept", [kept for _, kept, _ in lines], hover),
-        _bars("not kept", "dropped", [rest for _, _, rest in lines], hover),
+        figures.bars("kept", "kept", [kept for _, kept, _ in lines], hover),
+        figures.bars("not kept", "dropped", [rest for _, _, rest in lines], hover),
     ]
     layout = {
         "barmode": "stack",
         "bargap": 0.28,
         "yaxis": axis,
-        "xaxis": _counts(max(kept + rest for _, kept, rest in lines), title={"text": "documents"}),
+        "xaxis": figures.counts(max(kept + rest for _, kept, rest in lines), title={"text": "documents"}),
     }
-    return _figure(name, label(found.column.name), traces, layout, height)
+    return figures.figure(name, label(found.column.name), traces, layout, height)
 
 
 def clusters(found: Duplicates, name: str) -> Figure | None:
@@ -323,10 +258,10 @@ def clusters(found: Duplicates, name: str) -> Figure | None:
     layout = {
         "barmode": "group",
         "bargap": 0.35,
-        "xaxis": _axis(tickvals=at, ticktext=names, title={"text": "documents in the cluster"}, showgrid=False),
-        "yaxis": _counts(max(max(count, more) for _, count, more in bars)),
+        "xaxis": figures.axis(tickvals=at, ticktext=names, title={"text": "documents in the cluster"}, showgrid=False),
+        "yaxis": figures.counts(max(max(count, more) for _, count, more in bars)),
     }
-    return _figure(name, f"Clusters of {label(found.stage)} by size", traces, layout, 300)
+    return figures.figure(name, f"Clusters of {label(found.stage)} by size", traces, layout, 300)
 
 
 def cluster_bars(found: Duplicates) -> list[tuple[str, int, int]]:
@@ -357,12 +292,12 @@ def similarities(found: Duplicates, name: str) -> Figure | None:
     }
     layout = {
         "bargap": 0.1,
-        "xaxis": _axis(
+        "xaxis": figures.axis(
             title={"text": "similarity to the kept document"}, showgrid=False, range=[at[0] / 100 - 0.01, 1.01]
         ),
-        "yaxis": _counts(max(counts.values()), title={"text": "duplicates"}),
+        "yaxis": figures.counts(max(counts.values()), title={"text": "duplicates"}),
     }
-    return _figure(name, f"Similarity of {label(found.stage)}", [bars], layout, 300)
+    return figures.figure(name, f"Similarity of {label(found.stage)}", [bars], layout, 300)
 
 
 def times(lines: Sequence[StageLine]) -> Figure | None:
@@ -374,7 +309,7 @@ def times(lines: Sequence[StageLine]) -> Figure | None:
     hover = [
         f"{name}<br>{s.seconds:,.2f} s<br>{100 * s.seconds / total:.1f} %" for name, s in zip(names, lines, strict=True)
     ]
-    axis, height = _rows(names)
-    traces = [_bars("seconds", "second", [line.seconds for line in lines], hover)]
-    layout = {"bargap": 0.28, "yaxis": axis, "xaxis": _axis(title={"text": "seconds"}, rangemode="tozero")}
-    return _figure("times", "Seconds per stage", traces, layout, height)
+    axis, height = figures.rows(names)
+    traces = [figures.bars("seconds", "second", [line.seconds for line in lines], hover)]
+    layout = {"bargap": 0.28, "yaxis": axis, "xaxis": figures.axis(title={"text": "seconds"}, rangemode="tozero")}
+    return figures.figure("times", "Seconds per stage", traces, layout, height)

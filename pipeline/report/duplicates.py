@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...stages._lsh import probability
+from ..cuts import cut_facts
 from ..fate import compared, duplicate_columns
 from ..output import Output, quoted_name
 from .examples import IDENTITY
@@ -101,7 +102,8 @@ def passages(output: Output) -> dict[str, dict[str, Any]]:
     found = {}
     for stage in output.stages:
         facts = output.manifest["facts"].get(stage["name"], {})
-        if stage["kind"] == "resolve" and not duplicate_columns(output, stage["name"]):
+        told = duplicate_columns(output, stage["name"]) or cut_facts(output, stage["name"])
+        if stage["kind"] == "resolve" and not told:
             found[stage["name"]] = {name: value for name, value in facts.items() if isinstance(value, int | float)}
     return {name: facts for name, facts in found.items() if facts}
 

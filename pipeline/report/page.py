@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,10 @@ from ..located import yaml_text
 from ..output import Output
 from ..silence import suspicions
 from ..terminal import seconds, size, visible
+from ..tokens import counted_tokens
 from . import charts
+from .bias import biases, classifier_columns
+from .cuts import cut_stages
 from .distributions import Histogram, TopValues, columns_to_show, distributions
 from .duplicates import duplicates, passages
 from .examples import examples
@@ -40,7 +43,7 @@ FILES_SHOWN = 30
 
 def render_report(output: Output) -> bytes:
     """The page as UTF-8. A second or two for a corpus of a laptop; see `rows.MOST` and `texts.BUDGET` for larger ones."""
-    return _render(_content(output))
+    return render_template("page.html.jinja", _content(output))
 
 
 def _content(output: Output) -> dict[str, Any]:
@@ -52,7 +55,9 @@ def _content(output: Output) -> dict[str, Any]:
     by = [groups(output, column) for column in group_columns(output)]
     cuts = thresholds(output)
     columns = columns_to_show(output, cuts)
-    rows = open_rows(output, [column.name for column in columns])
+    rows = open_rows(
+        output, [*(column.name for column in columns), *group_columns(output), *classifier_columns(output)]
+    )
     spreads = list(distributions(rows, columns))
     near = examples(rows, cuts)
     dedups = duplicates(output)
@@ -67,6 +72,7 @@ def _content(output: Output) -> dict[str, Any]:
         "recipe_text": yaml_text(manifest["recipe"]),
         "observing": observing(output),
         "stages": stages,
+        "tokens": counted_tokens(output),
         "unread": fates.count(decision="quarantine", stage=None),
         "rows_in_ledger": fates.count(),
         "rules": rules,
@@ -83,6 +89,8 @@ def _content(output: Output) -> dict[str, Any]:
         "quarantine": quarantine(output),
         "alarms": alarms(output),
         "silences": suspicions(output),
+        "biases": biases(rows),
+        "cuts": cut_stages(output),
         "duplicates": dedups,
         "passages": passages(output),
         "total_seconds": sum(line.seconds for line in stages),
@@ -128,8 +136,10 @@ def _figures(
 # --- the template -------------------------------------------------------------------------------------------------
 
 
-def _render(content: dict[str, Any]) -> bytes:
-    texts = {path.name: path.read_text("utf-8") for path in HERE.glob("*.html.jinja")}
+def render_template(name: str, content: Mapping[str, Any], *more: Path) -> bytes:
+    """A page of this style as UTF-8: the template `name` of this folder or the folders `more`, whose body begins with a
+    <nav> and ends with the element `figures` and `scripts`, as page.html.jinja has them."""
+    texts = {path.name: path.read_text("utf-8") for folder in (HERE, *more) for path in folder.glob("*.html.jinja")}
     environment = Environment(
         loader=DictLoader(texts), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -144,7 +154,7 @@ def _render(content: dict[str, Any]) -> bytes:
     }
     environment.globals |= {"percent": percent, "kind": _kind}
     scripts = [_plotly(), (HERE / "page.js").read_text("utf-8")]
-    page = environment.get_template("page.html.jinja").render(
+    page = environment.get_template(name).render(
         **content,
         style=Markup((HERE / "page.css").read_text("utf-8")),
         scripts=[Markup(script) for script in scripts],

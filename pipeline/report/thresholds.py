@@ -1,4 +1,4 @@
-"""Which numbers of the recipe cut which column: the comparisons in the rules' SQL.
+"""Which numbers cut which column: the comparisons in the rules' SQL, and the cuts that thresholds found.
 
 Invariant: a line in a chart stands only where the rule compares the plain column with one number; what an expression
 computes first (a ratio of two columns, a logarithm) has no place on the column's axis.
@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..cuts import cut_column, cut_facts, cut_group
 from ..output import Output
 
 _SIGNS = {
@@ -52,7 +53,21 @@ def thresholds(output: Output) -> list[Threshold]:
             by = configs.get(rule["stage"], {}).get("by")
             for one in _of_rule(output, name, rule, by):
                 found[one] = None
+        elif facts := cut_facts(output, rule["stage"]):
+            for one in _of_cut(output, name, rule["stage"], facts):
+                found[one] = None
     return list(found)
+
+
+def _of_cut(output: Output, rule: str, stage: str, facts: Mapping[str, Any]) -> Iterator[Threshold]:
+    """The cut of all documents, as far as there is one; documents with its very score may lie on either side."""
+    edge = rule.rpartition(".")[2]
+    cut = facts["overall"].get(edge)
+    if cut is not None:
+        better = ">=" if facts["side"] == "top" else "<="
+        sign = better if edge == "below" else OPPOSITE[better]
+        group = cut_group(output, stage, facts) if facts["groups"] else None
+        yield Threshold(rule, stage, cut_column(output, stage, facts), sign, float(cut["score"]), rule, group)
 
 
 def _configs(output: Output) -> dict[str, Mapping[str, Any]]:

@@ -96,10 +96,13 @@ class LocalContext:
 
     @property
     def verdict(self) -> pa.Table:
-        """`n`, the columns that `resolve` adds and `rule`, one row per living row, in identity order."""
+        """`n`, the columns that `resolve` adds, `rule`, and `undecided` if the stage says so, one row per living row, in
+        identity order."""
         written = {c.name: c.type for c in self.stage.adds if c.name not in self.stage.measured} | {
             VERDICT: pa.string()
         }
+        if any("undecided" in table.column_names for table in self.verdicts.values()):
+            written["undecided"] = pa.string()
         assert sorted(self.verdicts) == [u.index for u in self.units]
         tables = []
         for unit in self.units:
