@@ -30,6 +30,7 @@ NAMED = {
     "deploy/dashboard.json": "Grafana: how far a run is, how fast, what is left of the documents",
     "docs/tour.ipynb": "ten minutes with Tamis in a notebook; a test runs it and compares what it shows",
     "pipeline/report/bias.html.jinja": "the section of the report page on what classifiers follow",
+    "pipeline/report/cuts.html.jinja": "the section of the report page on what thresholds asked and reached",
     "pipeline/report/duplicates.html.jinja": "the section of the report page on deduplications",
     "pipeline/report/macros.html.jinja": "pieces of the report page: tables, folded lists, documents with their text",
     "pipeline/report/page.css": "how the report page looks, light, dark and printed",

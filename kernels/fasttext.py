@@ -1,7 +1,7 @@
-"""Sums of a fastText model's rows over the words and n-grams of texts, window by window.
+"""Answers questions to fastText models about pieces of text, window by window; and the sums for the usual models.
 
 Invariant: a text's sums are made in the order of its words, in 64 bits, and of what it has alone: neither windows, nor
-other texts, nor what the memory of seen words holds can change a bit of them.
+other texts, nor other models can change a bit of them.
 """
 
 from __future__ import annotations
@@ -12,21 +12,20 @@ from typing import Any, Protocol
 import numba as nb
 import numpy as np
 
-from .fasttext_characters import MODEL, add_characters, add_row, row_of
+from .fasttext_arrays import AREAS, MODEL, WINDOW_ARRAYS
 from .fasttext_scores import HEAD, finish, nothing
-from .fasttext_words import BYTES, COUNT, CUTS, INTS, KEYS, LEAD, NO_LENGTH, PLACES, SLOTS, Windows, ngram_buckets
-
-_FLOATS = nb.types.Array(nb.float32, 1, "C", readonly=True)
-_BUCKETS = nb.types.Array(nb.uint32, 2, "C", readonly=True)
-# words of a window: state, keys, begins, lengths, cuts; their rows (-1: none) and values; buckets of word n-grams
-_WINDOW = nb.types.Tuple((PLACES, KEYS, PLACES, INTS, INTS, INTS, _FLOATS, _BUCKETS))
-# sums so far: count of rows, sums; mean; the memory of words: keys, their lengths and counts, rows; areas of
-# `add_characters`; areas of `finish`
-_AREAS = nb.types.Tuple(
-    (nb.int64[::1], nb.float64[::1], nb.float64[::1],
-     nb.uint64[::1], nb.int32[::1], nb.float32[::1], nb.uint32[::1], nb.int64[::1],
-     nb.float64[::1], nb.float64[::1], nb.int32[::1], nb.float64[::1])
-)  # fmt: skip
+from .fasttext_words import (
+    BYTES,
+    COUNT,
+    CUTS,
+    KEYS,
+    LEAD,
+    SLOTS,
+    Windows,
+    first_slot,
+    next_slot,
+    ngram_buckets,
+)
 
 _OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "_nrt": False}
 
@@ -35,11 +34,10 @@ _OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "_nrt": False}
 def find_words(slots, keys, first, count, rows, values):
     """Rows (-1: none) and values of words first..count. The first place that is looked at has the word or is empty for
     most; what is not settled there is kept in the tail of `rows`, so that no branch waits for memory."""
-    mask = np.uint64(len(slots) - 1)
     todo = len(rows)
     for i in range(first, count):
         key = keys[np.uint64(i)]
-        slot = slots[(key >> np.uint64(32)) & mask]
+        slot = slots[first_slot(key, slots)]
         here = slot["key"] == key
         rows[np.uint64(i)] = slot["row"] if here else np.int32(-1)
         values[np.uint64(i)] = slot["value"] if here else np.float32(0)
@@ -48,65 +46,14 @@ def find_words(slots, keys, first, count, rows, values):
     for k in range(todo, len(rows)):
         i = rows[k]
         key = keys[i]
-        at = (key >> np.uint64(32)) & mask
+        at = first_slot(key, slots)
         while slots[at]["key"] != key and slots[at]["key"] != 0:
-            at = (at + np.uint64(1)) & mask
+            at = next_slot(at, slots)
         if slots[at]["key"] == key:
             rows[i], values[i] = slots[at]["row"], slots[at]["value"]
 
 
-@nb.njit(nb.void(BYTES, _WINDOW, MODEL, HEAD, _AREAS, nb.int64, nb.int32[:, ::1], nb.float32[:, ::1]), **_OPTIONS)
-def sum_rows(data, window, model, head, areas, first, names, out):
-    """Any model. first: the place in `out` of the first piece of the window."""
-    state, keys, begins, lengths, cuts, found, _, grams = window
-    _, row_counts, rows, width, words, left, ranks, places, levels, minn, maxn, buckets = model
-    totals, total, mean, seen_keys, seen_counts, seen, work, chosen, logits, reach, best, best_values = areas
-    # where the piece begins: words before LEAD are summed, but n-grams reach back to them
-    start, count = 0, totals[0]
-    at = state[LEAD]
-    for cut in range(state[CUTS] + 1):
-        end = np.int64(cuts[cut]) if cut < state[CUTS] else state[COUNT]
-        for i in range(at, end):
-            row = np.int64(found[i])
-            if row >= 0:
-                add_row(total, rows, row, width)
-                count += row_counts[row] if len(row_counts) else 1
-            elif maxn > 0 and lengths[i] != NO_LENGTH:
-                # what is added is in 32 bits, whether the word is remembered or not
-                place = np.int64((keys[i] >> np.uint64(32)) & np.uint64(len(seen_keys) - 1))
-                if seen_keys[place] != keys[i] or seen_counts[2 * place] != lengths[i]:
-                    for k in range(width):
-                        mean[k] = 0.0
-                    seen_keys[place], seen_counts[2 * place] = keys[i], lengths[i]
-                    seen_counts[2 * place + 1] = add_characters(
-                        data, begins[i], lengths[i], rows, width, words, left, ranks, places, minn, maxn, buckets,
-                        work, chosen, mean,
-                    )  # fmt: skip
-                    for k in range(width):
-                        seen[place * width + k] = mean[k]
-                add_row(total, seen, place, width)
-                count += seen_counts[2 * place + 1]
-            for level in range(min(levels, i - start)):
-                row = row_of(np.uint64(grams[level, i]), words, left, ranks, places)
-                if row >= 0:
-                    add_row(total, rows, row, width)
-                    count += 1
-        if cut < state[CUTS]:
-            place = first + cut
-            if count:
-                for k in range(width):
-                    mean[k] = total[k] / count
-                finish(mean, head, logits, reach, best, best_values, names[place], out[place])
-            else:
-                nothing(names[place], out[place])
-            for k in range(width):
-                total[k] = 0.0
-            count, start = 0, end
-        at = end
-    totals[0] = count
-
-
-@nb.njit(nb.void(BYTES, _WINDOW, MODEL, HEAD, _AREAS, nb.int64, nb.int32[:, ::1], nb.float32[:, ::1]), **_OPTIONS)
+@nb.njit(nb.void(BYTES, WINDOW_ARRAYS, MODEL, HEAD, AREAS, nb.int64, nb.int32[:, ::1], nb.float32[:, ::1]), **_OPTIONS)
 def sum_values(data, window, model, head, areas, first, names, out):
     """Rows of one number, every bucket has one, no character n-grams: two labels of the usual models."""
     state, _, _, _, cuts, found, values, grams = window
@@ -184,6 +131,8 @@ def walk(
         for one in answers:
             find_words(one.model.slots, windows.keys, state[LEAD], state[COUNT], rows, values)
             window = (*words, grams[one.buckets])
-            loop = sum_values if one.plain else sum_rows
+            loop = sum_values
+            if not one.plain:
+                from .fasttext_rows import sum_rows as loop  # 2 MB of code that the usual models never need
             loop(data, window, one.model.model, one.head, one.areas, first, one.names, one.values)
         first += int(state[CUTS])

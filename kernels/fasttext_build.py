@@ -11,8 +11,9 @@ from typing import Any
 import numba as nb
 import numpy as np
 
-from .fasttext_characters import MODEL, add_characters
-from .fasttext_words import BYTES, END, LABEL_ROW, PLACES, SLOT, key_of
+from .fasttext_arrays import MODEL
+from .fasttext_characters import add_characters
+from .fasttext_words import BYTES, END, LABEL_ROW, PLACES, SLOT, first_slot, key_of, next_slot
 
 _slots = nb.types.Array(nb.from_dtype(SLOT), 1, "C")
 _block = nb.types.Array(nb.float32, 2, "C", readonly=True)
@@ -41,14 +42,13 @@ def fill_slots(text, begin, end, first, last, words, slots, owners):
     """Entries first..last of a dictionary into the slots; those from `words` on are labels. Of equal entries the last
     one counts, as in fastText. owners: int32[slots], a work area. Gives the entry that shares its key with a different
     one, or -1."""
-    mask = np.uint64(len(slots) - 1)
     for i in range(first, last):
         key = key_of(text, begin[i], end[i])
         if key == 0:
             return i
-        at = (key >> np.uint64(32)) & mask
+        at = first_slot(key, slots)
         while slots[at]["key"] != key and slots[at]["key"] != 0:
-            at = (at + np.uint64(1)) & mask
+            at = next_slot(at, slots)
         if slots[at]["key"] == key:
             old = np.int64(owners[at])
             if end[old] - begin[old] != end[i] - begin[i]:

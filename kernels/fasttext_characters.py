@@ -9,23 +9,13 @@ from typing import Any
 
 import numba as nb
 import numpy as np
-from numba.extending import intrinsic
-
-from .fasttext_words import BYTES, INTS, SLOTS
+from numba.extending import intrinsic, register_jitable
 
 BLOCK = 8  # floats: rows wider than a few are filled up to a multiple
 STARTS = 64  # bytes of a word at which n-grams begin, at a time
 LONGEST = 128  # characters; no model has longer n-grams (scorers/fasttext_file.py)
 ROOM = STARTS * LONGEST  # hashes of one time
 
-FLOATS = nb.types.Array(nb.float32, 1, "C", readonly=True)
-BITS = nb.types.Array(nb.uint64, 1, "C", readonly=True)
-# a model: its dictionary; how many rows a word's row is the sum of (empty: one); rows; their width; words; of a pruned
-# model the buckets left as bits, how many are left before each 64, and their rows (else empty); how many lengths of word
-# n-grams there are above 1; minn, maxn, bucket
-MODEL = nb.types.Tuple(
-    (SLOTS, INTS, FLOATS, nb.int64, nb.int64, BITS, INTS, INTS, nb.int64, nb.int64, nb.int64, nb.int64)
-)
 _PRIME, _BASIS = np.uint32(16777619), np.uint32(2166136261)
 _OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "_nrt": False}
 
@@ -45,7 +35,7 @@ def _ones_in(typingctx, value):
 ones_in: Any = intrinsic(_ones_in)
 
 
-@nb.njit(nb.int64(nb.uint64, nb.int64, BITS, INTS, INTS), **_OPTIONS)
+@register_jitable
 def row_of(bucket, words, left, ranks, places):
     """The row of a bucket, or -1 where pruning left none."""
     if len(left) == 0:
@@ -56,7 +46,7 @@ def row_of(bucket, words, left, ranks, places):
     return words + places[ranks[bucket >> np.uint64(6)] + ones_in(block & (bit - np.uint64(1)))]
 
 
-@nb.njit(nb.void(nb.float64[::1], FLOATS, nb.int64, nb.int64), **_OPTIONS)
+@register_jitable
 def add_row(sums, rows, row, width):
     """sums += the row."""
     at = row * width
@@ -69,7 +59,7 @@ def add_row(sums, rows, row, width):
             sums[np.uint64(k)] += rows[np.uint64(at + k)]
 
 
-@nb.njit(nb.void(nb.float64[::1], FLOATS, nb.int64[::1], nb.int64, nb.int64), **_OPTIONS)
+@register_jitable
 def _add_rows(sums, rows, chosen, count, width):
     """As `add_row` for each of chosen[:count], with eight sums in registers."""
     if width % BLOCK:
@@ -92,13 +82,13 @@ def _add_rows(sums, rows, chosen, count, width):
         s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7] = a, b, c, d, e, f, g, h
 
 
-@nb.njit(nb.uint8(BYTES, nb.int64, nb.int64, nb.int64), inline="always", **_OPTIONS)
+@register_jitable
 def _byte(data, begin, length, at):
     """Byte `at` of <word>."""
     return np.uint8(60) if at == 0 else np.uint8(62) if at > length else data[np.uint64(begin + at - 1)]
 
 
-@nb.njit(nb.int64(BYTES, nb.int64, nb.int64, nb.int64, nb.int64, nb.int64, nb.uint32[::1]), **_OPTIONS)
+@register_jitable
 def _hash_ascii(data, begin, length, first, minn, maxn, work):
     """All n-grams of one length together: each hash goes on from that of the n-gram that is shorter by one."""
     size, count = length + 2, 0
@@ -124,7 +114,7 @@ def _hash_ascii(data, begin, length, first, minn, maxn, work):
     return count
 
 
-@nb.njit(nb.int64(BYTES, nb.int64, nb.int64, nb.int64, nb.int64, nb.int64, nb.uint32[::1]), **_OPTIONS)
+@register_jitable
 def _hash_utf8(data, begin, length, first, minn, maxn, work):
     """Character by character, as fastText's Dictionary::computeSubwords."""
     size, count = length + 2, 0
@@ -146,11 +136,7 @@ def _hash_utf8(data, begin, length, first, minn, maxn, work):
     return count
 
 
-@nb.njit(
-    nb.int64(BYTES, nb.int64, nb.int64, FLOATS, nb.int64, nb.int64, BITS, INTS, INTS, nb.int64, nb.int64, nb.int64,
-             nb.uint32[::1], nb.int64[::1], nb.float64[::1]),
-    **_OPTIONS,
-)  # fmt: skip
+@register_jitable
 def add_characters(
     data, begin, length, rows, width, words, left, ranks, places, minn, maxn, buckets, work, chosen, sums
 ):

@@ -10,6 +10,7 @@ from typing import Any
 
 import numba as nb
 import numpy as np
+from numba.extending import register_jitable
 
 SOFTMAX, SIGMOID, TREE = range(3)
 LOSSES = {"softmax": SOFTMAX, "ova": SIGMOID, "ns": SIGMOID, "hs": TREE}
@@ -53,12 +54,12 @@ def tree_of(counts: np.ndarray) -> np.ndarray:
     return tree
 
 
-@nb.njit(nb.float64(nb.float64), **_OPTIONS)
+@register_jitable
 def _inside(value):
     return min(max(value, 0.0), 1.0)
 
 
-@nb.njit(nb.float64(nb.float64, _FLOATS), **_OPTIONS)
+@register_jitable
 def _sigmoid(value, table):
     """From the table, in 32 bits as fastText computes its place there."""
     x = np.float32(value)
@@ -69,14 +70,14 @@ def _sigmoid(value, table):
     return table[np.int64((x + np.float32(8.0)) * np.float32(512.0) / np.float32(8.0) / np.float32(2.0))]
 
 
-@nb.njit(nb.float64(nb.float64), **_OPTIONS)
+@register_jitable
 def _right(logit):
     """The probability of the right branch, in 32 bits where fastText has 32: 1 - p near 0 shows it."""
     falling = np.float32(1.0) + np.float32(np.exp(-np.float32(logit)))
     return np.float64(np.float32(1.0 / np.float64(falling)))
 
 
-@nb.njit(nb.float64(nb.int64, nb.float64[::1], _NODES), **_OPTIONS)
+@register_jitable
 def _on_path(leaf, logits, tree):
     """The product over the branches from the root to a leaf."""
     labels, product, node = len(tree[0]) // 2 + 1, 1.0, leaf
@@ -88,7 +89,7 @@ def _on_path(leaf, logits, tree):
     return product
 
 
-@nb.njit(nb.void(nb.int32, nb.float64, nb.int64, nb.int32[::1], nb.float64[::1]), **_OPTIONS)
+@register_jitable
 def _insert(label, value, k, best, values):
     """Into a list that falls in value, and rises in label where values are equal."""
     if best[k - 1] >= 0 and (value < values[k - 1] or (value == values[k - 1] and label > best[k - 1])):
@@ -100,7 +101,7 @@ def _insert(label, value, k, best, values):
     best[at], values[at] = label, value
 
 
-@nb.njit(nb.void(nb.int64, nb.float64[::1], _NODES, nb.float64[::1], nb.int32[::1], nb.float64[::1]), **_OPTIONS)
+@register_jitable
 def _best_leaves(k, logits, tree, reach, best, values):
     """The k most probable leaves of those that fastText names (from 1e-5 up). A child is no likelier than its parent
     (times 1.00001 for the branch taken for sure), and children have smaller numbers than parents."""
@@ -121,11 +122,7 @@ def _best_leaves(k, logits, tree, reach, best, values):
         reach[tree[RIGHT, node]] = value * (right + _EPSILON)
 
 
-@nb.njit(
-    nb.void(nb.float64[::1], HEAD, nb.float64[::1], nb.float64[::1], nb.int32[::1], nb.float64[::1],
-            nb.int32[::1], nb.float32[::1]),
-    **_OPTIONS,
-)  # fmt: skip
+@register_jitable
 def finish(mean, head, logits, reach, best, values, names, out):
     """out: float32, the probabilities of the labels asked, or of the k best, whose numbers go to `names`.
 
@@ -182,7 +179,7 @@ def finish(mean, head, logits, reach, best, values, names, out):
         out[i] = _inside(values[i]) if best[i] >= 0 else np.nan
 
 
-@nb.njit(nb.void(nb.int32[::1], nb.float32[::1]), **_OPTIONS)
+@register_jitable
 def nothing(names, out):
     """Where fastText says nothing: no word of the text and no n-gram has a row."""
     for i in range(len(names)):

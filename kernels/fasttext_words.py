@@ -13,6 +13,7 @@ from typing import Any
 
 import numba as nb
 import numpy as np
+from numba.extending import register_jitable
 
 WINDOW = 8192  # words; at least 2: one and the `</s>` behind a piece
 NO_LENGTH = 0  # of the `</s>` behind a piece: it has no bytes in the text
@@ -44,10 +45,21 @@ PIECE, POSITION, SEEN, COUNT, LEAD, CUTS = range(6)
 _OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "_nrt": False}
 
 
-@nb.njit(nb.boolean(nb.uint8), inline="always", **_OPTIONS)
+@register_jitable
 def _is_space(byte):
     """Space, \\n, \\r, \\t, \\v, \\f and \\0 are white space to fastText, and nothing else is."""
     return (byte == 32) | (byte - np.uint8(9) <= np.uint8(4)) | (byte == 0)
+
+
+@register_jitable
+def first_slot(key, slots):
+    """Where the search for a key begins: its high half, which is mixed best, scaled to the number of slots."""
+    return ((key >> np.uint64(32)) * np.uint64(len(slots))) >> np.uint64(32)
+
+
+@register_jitable
+def next_slot(at, slots):
+    return at + np.uint64(1) if at + np.uint64(1) < np.uint64(len(slots)) else np.uint64(0)
 
 
 @nb.njit(nb.uint64(BYTES, nb.int64, nb.int64), **_OPTIONS)
@@ -62,14 +74,7 @@ def key_of(data, begin, end):
 END = key_of(np.frombuffer(b"</s>", np.uint8), 0, 4)  # of the word that fastText puts behind every text
 
 
-@nb.njit(nb.void(BYTES, PLACES, PLACES, nb.uint64[::1]), **_OPTIONS)
-def keys_of(data, begin, end, keys):
-    """keys[i] = the key of data[begin[i]:end[i]]."""
-    for i in range(len(begin)):
-        keys[i] = key_of(data, begin[i], end[i])
-
-
-@nb.njit(nb.boolean(BYTES, nb.int64, nb.int64, BYTES), **_OPTIONS)
+@register_jitable
 def has_prefix(data, begin, end, prefix):
     """Whether data[begin:end] begins with `prefix`."""
     if end - begin < len(prefix):
@@ -138,41 +143,6 @@ def _next_window(data, starts, ends, keep, strict, prefixed, prefix, state, keys
     state[COUNT], state[LEAD], state[CUTS] = n, lead, done
 
 
-@nb.njit(
-    nb.void(
-        BYTES, SLOTS, BYTES, nb.int64[::1], nb.uint64[::1], nb.int64[::1], nb.int32[::1], nb.int32[::1]
-    ),
-    **_OPTIONS,
-)  # fmt: skip
-def _drop_labels(data, slots, prefix, state, keys, begins, lengths, cuts):
-    """Takes out of a window the words that are labels of this model, for one whose labels have another prefix or whose
-    words begin with `__label__`: an entry is what the dictionary says, any other word is a label if it has the prefix."""
-    mask = np.uint64(len(slots) - 1)
-    n = i = state[LEAD]
-    seen = np.int64(0)
-    for cut in range(state[CUTS] + 1):
-        end = np.int64(cuts[cut]) if cut < state[CUTS] else state[COUNT]
-        before = n
-        while i < end:
-            at = (keys[i] >> np.uint64(32)) & mask
-            while slots[at]["key"] != keys[i] and slots[at]["key"] != 0:
-                at = (at + np.uint64(1)) & mask
-            if slots[at]["key"] == keys[i]:
-                label = slots[at]["row"] == LABEL_ROW
-            else:
-                label = has_prefix(data, begins[i], begins[i] + lengths[i], prefix)
-            if not label:
-                keys[n], begins[n], lengths[n] = keys[i], begins[i], lengths[i]
-                n += 1
-            i += 1
-        seen = n - before
-        if cut < state[CUTS]:
-            cuts[cut] = n
-    if state[CUTS] == 0:
-        seen += state[SEEN] - (state[COUNT] - state[LEAD])
-    state[COUNT], state[SEEN] = n, seen
-
-
 class Windows:
     """A walk over pieces of text: `next()` fills the window, until it says False.
 
@@ -210,10 +180,12 @@ class Windows:
 
     def drop_labels(self, slots: np.ndarray) -> None:
         """Takes the labels of a dictionary out of the window."""
-        _drop_labels(self._text[0], slots, _PREFIX, self.state, self.keys, self.begins, self.lengths, self.cuts)
+        from .fasttext_labels import drop_labels
+
+        drop_labels(self._text[0], slots, _PREFIX, self.state, self.keys, self.begins, self.lengths, self.cuts)
 
 
-@nb.njit(nb.void(nb.uint64[::1], nb.uint32[::1], nb.int64, nb.int64, nb.uint64), **_OPTIONS)
+@register_jitable
 def _buckets(hashes, out, first, count, buckets):
     if buckets < np.uint64(1 << 16):  # the quotient below would not be exact
         for i in range(first, count):

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ..stages.base import Resources
+from ..stages.base import Resources, Rule
 from ..stages.errors import RecipeError
 from .bases import literal
 from .finished import read_manifest
@@ -191,7 +191,7 @@ def _about(plan: Plan, step: Step) -> str:
 def _stage(bound: BoundStage, method: str) -> Iterator[str]:
     measured = set(bound.stage.measured)
     added = [a.name for a in bound.added if (a.column.name in measured) == (method != "resolve")]
-    rules = [rule.name for rule in bound.stage.rules] if method in ("decide", "resolve") else []
+    rules = [_rule(rule) for rule in bound.stage.rules] if method in ("decide", "resolve") else []
     where = f"  where {visible(bound.entry.where)}" if bound.entry.where else ""
     tag = "  tags, drops nothing" if bound.entry.action == "tag" and rules else ""
     yield f"  {bound.name:20} {method}{where}{tag}"
@@ -199,6 +199,12 @@ def _stage(bound: BoundStage, method: str) -> Iterator[str]:
         yield from wrapped([f"adds {added[0]}", *added[1:]], indent=" " * 6, width=WIDTH)
     if rules:
         yield from wrapped([f"rules {rules[0]}", *rules[1:]], indent=" " * 6, width=WIDTH)
+
+
+def _rule(rule: Rule) -> str:
+    """'top.below (keep = 0.1)'; what a rule in SQL reads is in the recipe or `tamis list presets`."""
+    params = [] if rule.sql else [f"{name.rpartition('.')[2]} = {found}" for name, found in rule.params]
+    return f"{rule.name} ({', '.join(params)})" if params else rule.name
 
 
 def _notes(plan: Plan) -> Iterator[str]:

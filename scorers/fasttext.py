@@ -11,6 +11,8 @@ processes of a machine: with fewer outputs than dimensions the products of the r
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import json
 import threading
 from collections.abc import Sequence
@@ -75,6 +77,7 @@ class FastText:
             if key not in _loaded:
                 try:
                     folder = built(f"{key[0]}-fasttext-{FORMAT}", lambda folder: _build(path, folder))
+                    _give_back_memory()
                     _loaded[key] = cls(folder, strict=strict)
                 except OSError as error:
                     raise ModelError(f"{path}: its tables cannot be kept: {error}: set TAMIS_CACHE") from error
@@ -221,6 +224,12 @@ def _build(path: Path, folder: Path) -> None:
     (folder / "facts.json").write_text(json.dumps(facts))
 
 
+def _give_back_memory() -> None:
+    """What building has freed stays in the heap of the process otherwise (glibc): as much as the tables themselves."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def _outputs_of(header: Header, outputs: np.ndarray) -> np.ndarray:
     """float64[n, dim]: the outputs that are needed. The root's children and so on have labels - 1 under hs."""
     outputs = outputs.astype(np.float64)
@@ -273,12 +282,14 @@ def _slots_of(file: ModelFile) -> tuple[np.ndarray, bool]:
     from ..kernels.fasttext_words import SLOT
 
     words, entries = file.header.words, len(file.begin)
-    prefixed = [file.text.startswith(LABEL_PREFIX, at) for at in file.begin.tolist()]
-    own = any(prefixed[:words]) or not all(prefixed[words:])
-    count = entries if own else words
-    slots = np.zeros(1 << max(4, (2 * count).bit_length()), SLOT)
-    slots["row"] = -1
     text = np.frombuffer(file.text, np.uint8)
+    prefixed = file.end - file.begin >= len(LABEL_PREFIX)
+    for place, byte in enumerate(LABEL_PREFIX):
+        prefixed[prefixed] = text[file.begin[prefixed] + place] == byte
+    own = bool(prefixed[:words].any() or not prefixed[words:].all())
+    count = entries if own else words
+    slots = np.zeros(2 * count + 16, SLOT)
+    slots["row"] = -1
     clash = fill_slots(text, file.begin, file.end, 0, count, words, slots, np.zeros(len(slots), np.int32))
     if clash >= 0:
         word = file.text[file.begin[clash] : file.end[clash]]

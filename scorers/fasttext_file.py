@@ -29,7 +29,7 @@ LABEL_PREFIX = b"__label__"  # a file does not say its prefix; fastText falls ba
 WORD, LABEL = 0, 1  # kinds of dictionary entries
 CENTROIDS = 256  # of each part of a product quantiser: its codes are bytes
 
-CHUNK = 4 << 20  # bytes read at a time
+CHUNK = 1 << 20  # bytes read at a time; larger ones stay behind in the process's heap
 LONGEST_ENTRY = 16 << 20  # bytes; no dictionary has longer words
 MOST_NGRAMS = 100  # words or characters; real models stay below 10, and the time per text grows with it
 MOST_PRUNED = 1 << 27  # buckets of a pruned model, of which the file holds few
@@ -335,7 +335,12 @@ class _Reader:
 
     def quantizer(self, name: str, columns: int) -> Quantizer:
         dim, parts, part, last = self.numbers("<4i", f"the quantiser of the {name} matrix")
-        if dim != columns or not 0 < part <= min(dim, MOST_COLUMNS) or parts != -(-dim // part) or last != dim - (parts - 1) * part:
+        if (
+            dim != columns
+            or not 0 < part <= min(dim, MOST_COLUMNS)
+            or parts != -(-dim // part)
+            or last != dim - (parts - 1) * part
+        ):
             raise self.wrong(f"the quantiser of the {name} matrix cuts {dim} columns into {parts} of {part} and {last}")
         return Quantizer(dim, parts, part, last, self.skip(4 * dim * CENTROIDS, f"the centroids of the {name} matrix"))
 

@@ -149,7 +149,7 @@ class Cuts:
             if len(ties):
                 own = cuts[series[ties]]
                 first = draw(FIRST, ties)
-                inside[ties] = (first < own["tie"]) | ((first == own["tie"]) & (own["parts"] == 2))
+                inside[ties] = first <= own["tie"]
                 again = (first == own["tie"]) & (own["parts"] == 3)
                 if again.any():
                     inside[ties[again]] = draw(SECOND, ties[again]) <= own["place"][again]

@@ -16,7 +16,33 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-WORDS = "the of and to in is that für wird über 日本語 и не на που και يتم 한국어 แปล text-mining x C++ 42 3.14 don't".split()
+WORDS = [
+    "the",
+    "of",
+    "and",
+    "to",
+    "in",
+    "is",
+    "that",
+    "für",
+    "wird",
+    "über",
+    "日本語",
+    "и",
+    "не",
+    "на",
+    "που",
+    "και",
+    "يتم",
+    "한국어",
+    "แปล",
+    "text-mining",
+    "x",
+    "C++",
+    "42",
+    "3.14",
+    "don't",
+]
 
 
 _TRAIN = """
@@ -35,7 +61,16 @@ def train(path: Path, lines: Iterable[str], *, quantize: dict[str, Any] | None =
     In a process whose memory comes fresh from the system: with one thread fastText 0.9.2 sets a tenth of its rows to
     random numbers and leaves the others as it finds them.
     """
-    given = {"dim": 16, "epoch": 10, "lr": 0.5, "bucket": 20_000, "minCount": 1, "thread": 1, "verbose": 0, **parameters}
+    given = {
+        "dim": 16,
+        "epoch": 10,
+        "lr": 0.5,
+        "bucket": 20_000,
+        "minCount": 1,
+        "thread": 1,
+        "verbose": 0,
+        **parameters,
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".txt") as file:
         file.writelines(f"{line}\n" for line in lines)

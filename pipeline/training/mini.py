@@ -34,7 +34,7 @@ from .mini_cloze import make_items
 from .mini_models import MODELS, Trained, train_all
 from .mini_parts import GROUPS, Parts, Text, read_corpus, split
 
-STEPS, DOCUMENTS, ITEMS = 2000, 800, 600
+STEPS, DOCUMENTS, ITEMS = 3000, 800, 600
 SEEN = 2 / 3  # of the pool has losses; the other third only the scorer sees
 LAYOUT = Layout(group_rows=500)
 

@@ -26,7 +26,7 @@ SHARES = {"models": 0.5, "abilities": 0.15, "pool": 0.35}  # of the bytes of eac
 PASSAGE = 1200  # characters of a pool document; the models read all of it
 SHORTEST = 600
 LONG_LINE = 40  # characters; two texts with a line like that in common have it from one another
-PER_DOMAIN = 400_000  # bytes of a group that one domain may give to the training of models
+TRAINING_BYTES = 4_000_000  # of each group, that models are trained on
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Parts:
-    """`models`: whole documents by group (with SCRAMBLED ones made of the others), at most PER_DOMAIN bytes a domain.
+    """`models`: whole documents by group (the SCRAMBLED ones are the task's).
     `abilities`: whole documents of the task's kind. `pool`: passages, as many of each group."""
 
     models: dict[str, list[str]]
@@ -107,7 +107,7 @@ def split(texts: Sequence[Text], documents: int) -> Parts:
         )
     chosen = {group: passages[:count] for group, passages in pool.items()}
     halves = [one for passages in chosen.values() for one in passages[::2]]
-    models[SCRAMBLED] = [scramble(text) for text in _alternate(models[TASK], models[ORDINARY])]
+    models[SCRAMBLED] = [scramble(text) for text in models[TASK]]
     scrambled = [Text(scramble(one.text), one.domain, SCRAMBLED, one.draw) for one in halves]
     return Parts(
         models=models,
@@ -150,25 +150,20 @@ def _assign(texts: Iterable[Text]) -> dict[str, set[str]]:
 
 
 def _within(texts: list[Text]) -> list[str]:
-    """The texts in the order of their draws, at most PER_DOMAIN bytes a domain."""
-    spent: dict[str, int] = defaultdict(int)
-    chosen = []
+    """TRAINING_BYTES of the texts or all of them, in the order in which every domain gives as many bytes as the others while
+    it has any, so that the largest do not fill a beginning."""
+    placed = []
+    ends: dict[str, int] = defaultdict(int)
     for one in sorted(texts, key=lambda one: one.draw):
-        if spent[one.domain] < PER_DOMAIN:
-            spent[one.domain] += len(one.text.encode())
-            chosen.append(one.text)
+        ends[one.domain] += len(one.text.encode())
+        placed.append((ends[one.domain], one.draw, one.text))
+    chosen, spent = [], 0
+    for _, _, text in sorted(placed):
+        if spent >= TRAINING_BYTES:
+            break
+        spent += len(text.encode())
+        chosen.append(text)
     return chosen
-
-
-def _alternate(one: Sequence[str], other: Sequence[str]) -> list[str]:
-    """The texts of both, so that any number from the beginning has about as many bytes of each while both last."""
-    placed: list[tuple[int, int, str]] = []
-    for side, texts in enumerate((one, other)):
-        end = 0
-        for text in texts:
-            end += len(text.encode())
-            placed.append((end, side, text))
-    return [text for _, _, text in sorted(placed)]
 
 
 def _passages(texts: Iterable[Text], elsewhere: set[str]) -> list[Text]:

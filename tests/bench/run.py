@@ -18,6 +18,7 @@ from pathlib import Path
 
 import part_commands
 import part_estimate
+import part_fasttext
 import part_heuristics
 import part_job
 import part_memory
@@ -37,6 +38,7 @@ PARTS = {
     "commands": part_commands.rows,
     "near_dedup": part_near_dedup.rows,
     "scale": part_scale.rows,
+    "fasttext": part_fasttext.rows,
 }
 
 

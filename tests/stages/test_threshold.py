@@ -184,6 +184,11 @@ def test_verdicts_are_those_of_a_sorted_list_for_any_units_order_and_number_of_r
     kept = set(range(len(rows))) - expected[1] - set(expected[0])
     weights = weights_of(rows, config["by"])
     assert (facts["kept_docs"], facts["kept_weight"]) == (len(kept), sum(weights[i] for i in kept))
+    if "group" not in config:
+        assert [facts["overall"][f"kept_{what}"] for what in ("docs", "weight")] == [
+            facts["kept_docs"],
+            facts["kept_weight"],
+        ]
     assert facts["without_score"] == len(expected[1])
     assert facts["docs"] == len(rows) - len(expected[1])
 
@@ -404,7 +409,7 @@ def test_a_config_that_makes_no_sense_is_refused(config, complaint):
 
 def test_a_threshold_without_a_column_is_refused():
     with pytest.raises(ValidationError, match="column: is required"):
-        Threshold.Config(keep=0.1)
+        Threshold.Config.model_validate({"keep": 0.1})
 
 
 @pytest.mark.parametrize(
