@@ -189,6 +189,15 @@ class TinyLM:
         return sums
 
 
+def use_one_thread() -> None:
+    """For a process of several that each train or score a model; no progress bars of saving and loading."""
+    import torch
+    import transformers
+
+    torch.set_num_threads(1)
+    transformers.utils.logging.disable_progress_bar()
+
+
 def _tokens(texts: pa.Array | pa.ChunkedArray) -> np.ndarray:
     """uint16: every text's bytes after one BEGIN, end to end."""
     pieces = []

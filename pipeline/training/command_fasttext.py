@@ -100,7 +100,7 @@ def command(
     LABELLED are files, folders or globs (in quotes) of Parquet or JSON Lines (.gz, .zst), here or at a URL.
 
     \b
-    Example: tamis train fasttext "data/sample/*.parquet" --label source --out models/source.bin
+    Example: tamis train fasttext "data/sample/*.parquet" --label source --bucket 200000 --out models/source.bin
 
     Or, instead of LABELLED, --positive and --negative files, each with one label for all its texts.
     """

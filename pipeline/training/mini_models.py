@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
-from ...scorers.tiny_lm import Schedule, Shape, TinyLM, train
+from ...scorers.tiny_lm import Schedule, Shape, TinyLM, train, use_one_thread
 from .mini_cloze import Ability, Item, ability
 from .mini_parts import GROUPS, PASSAGE, TRAINING_BYTES
 
@@ -105,11 +105,7 @@ def mixture(groups: dict[str, list[str]], mix: Sequence[float]) -> list[str]:
 
 
 def _run(job: _Job) -> Trained:
-    import torch
-    import transformers
-
-    torch.set_num_threads(1)
-    transformers.utils.logging.disable_progress_bar()
+    use_one_thread()
     seed = xxhash.xxh3_64_intdigest(job.model.name.encode()) >> 1
     texts = pa.array(job.texts, pa.large_string())
     facts = train(texts, job.folder, job.model.shape, Schedule(steps=job.steps), seed)
