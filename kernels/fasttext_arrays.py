@@ -20,7 +20,7 @@ MODEL = nb.types.Tuple(
 _BUCKETS = nb.types.Array(nb.uint32, 2, "C", readonly=True)
 # Words of a window: state, keys, begins, lengths, cuts; their rows (-1: none) and values; buckets of word n-grams
 WINDOW_ARRAYS = nb.types.Tuple((PLACES, KEYS, PLACES, INTS, INTS, INTS, FLOATS, _BUCKETS))
-# Sums so far: count of rows, sums; mean; the memory of words: keys, their lengths and counts, rows; areas of
+# Sums so far: count of rows, sums; mean; the memory of words: keys, their counts of rows, rows; areas of
 # `add_characters`; areas of `finish`
 AREAS = nb.types.Tuple(
     (nb.int64[::1], nb.float64[::1], nb.float64[::1],

@@ -38,18 +38,18 @@ def sum_rows(data, window, model, head, areas, first, names, out):
             elif maxn > 0 and lengths[i] != NO_LENGTH:
                 # what is added is in 32 bits, whether the word is remembered or not
                 place = np.int64((keys[i] >> np.uint64(32)) & np.uint64(len(seen_keys) - 1))
-                if seen_keys[place] != keys[i] or seen_counts[2 * place] != lengths[i]:
+                if seen_keys[place] != keys[i]:
                     for k in range(width):
                         mean[k] = 0.0
-                    seen_keys[place], seen_counts[2 * place] = keys[i], lengths[i]
-                    seen_counts[2 * place + 1] = add_characters(
+                    seen_keys[place] = keys[i]
+                    seen_counts[place] = add_characters(
                         data, begins[i], lengths[i], rows, width, words, left, ranks, places, minn, maxn, buckets,
                         work, chosen, mean,
                     )  # fmt: skip
                     for k in range(width):
                         seen[place * width + k] = mean[k]
                 add_row(total, seen, place, width)
-                count += seen_counts[2 * place + 1]
+                count += seen_counts[place]
             for level in range(min(levels, i - start)):
                 row = row_of(np.uint64(grams[level, i]), words, left, ranks, places)
                 if row >= 0:

@@ -15,7 +15,9 @@ import numba as nb
 import numpy as np
 from numba.extending import register_jitable
 
-WINDOW = 8192  # words; at least 2: one and the `</s>` behind a piece
+WINDOW = (
+    16384  # words; at least 2: one and the `</s>` behind a piece. Smaller ones: models drive each other out of cache
+)
 NO_LENGTH = 0  # of the `</s>` behind a piece: it has no bytes in the text
 
 BYTES = nb.types.Array(nb.uint8, 1, "C", readonly=True)
@@ -30,8 +32,8 @@ SLOTS = nb.types.Array(nb.from_dtype(SLOT), 1, "C", readonly=True)
 
 _SEED = np.uint64(0x9E3779B9_811C9DC5)  # low half: FNV's offset basis
 _TIMES = np.uint64(0xD6E8FEB8_01000193)  # low half: FNV's prime
-# of each byte: the low half is the signed byte in 32 bits; the high half any other number for each, because the low one
-# alone leaves pairs of short words with one key in 64 bits
+# of each byte: the low half is the signed byte in 32 bits, the high half any other number for each. Signed in 64 bits, as
+# the hash alone would allow, they leave words of two bytes with one key, such as `.i` and a Cyrillic letter
 _SIGNED = np.array([byte if byte < 128 else byte | 0xFFFFFF00 for byte in range(256)], np.uint64)
 _MIXED = _SIGNED | (
     (np.arange(256, dtype=np.uint64) + 1) * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(32) << np.uint64(32)

@@ -156,7 +156,7 @@ class _Answer:
             np.zeros(max(model.width, self.ngrams) + 1),
             np.zeros(model.width),
             np.zeros(remembered, np.uint64),
-            np.zeros(2 * remembered, np.int32),
+            np.zeros(remembered, np.int32),
             np.zeros(remembered * model.width, np.float32),
             *work_areas(),
             np.zeros(labels),
