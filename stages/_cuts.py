@@ -116,7 +116,7 @@ class Cuts:
         self.groups = pa.array(list(facts["groups"]), pa.large_string())
         lines = [facts["overall"], *facts["groups"].values()]
         edges: tuple[Edge, ...] = ("above", "below")
-        self.edges = {edge: self._read(lines, edge) for edge in edges if edge in lines[0]}
+        self.edges: dict[Edge, np.ndarray] = {edge: self._read(lines, edge) for edge in edges if edge in lines[0]}
         self.seed, self.name = facts["seed"], facts["draw"]
 
     def _read(self, lines: list[Mapping[str, Any]], edge: Edge) -> np.ndarray:

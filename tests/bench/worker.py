@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from near_pairs import ASCII_WORDS, pairs_of
 
-from tamis.pipeline.chain import Batch, apply
+from tamis.pipeline.chain import Batch, run_parts
 from tamis.pipeline.driver import run as run_recipe
 from tamis.pipeline.plan import Plan
 from tamis.pipeline.planning import plan_recipe
@@ -110,8 +110,7 @@ def _groups(files: list[str]) -> Iterator[pa.Table]:
 def _chain(plan: Plan, rows: pa.Table, counts: list[dict[str, Any]]) -> list[str]:
     text = rows["text"].combine_chunks()
     batch = Batch(len(rows), np.arange(len(rows)), text, {})
-    for part, count in zip(plan.steps[0].parts, counts, strict=True):
-        apply(plan, part, batch, count)
+    run_parts(plan, plan.steps[0].parts, batch, counts)
     return rows["id"].take(pa.array(batch.live)).to_pylist()
 
 

@@ -9,10 +9,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.dataset as ds
-import pyarrow.parquet as pq
 import pytest
 
 from tamis.pipeline.sample import build_sample
@@ -24,10 +20,6 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[3]
 LIMIT = 600  # seconds for the chain on two idle cores
 SMALL = ("--steps", "150", "--documents", "90", "--items", "100")
-# technical documentation in English, against pages of the open web
-DOCUMENTATION = ("php/doc-en", "MicrosoftDocs/PowerShell-Docs", "apache/kafka-site", "gitster/git-htmldocs")
-DOCUMENTATION += ("jaegertracing/documentation", "rust-lang/book", "python/docs-community")
-WEB = "CodeCreator/WebOrganizer"
 
 
 def chain(corpus: Path, folder: Path, *more: str) -> Path:
@@ -103,18 +95,3 @@ def test_the_chain_keeps_the_tasks_kind_and_drops_scrambled_words(sample: Path, 
     used = after.children_user + after.children_system - before.children_user - before.children_system
     assert used < 2 * LIMIT
     check_planted_pool(out)
-
-
-def test_the_chain_does_the_same_on_web_text(shared_data: Path, tmp_path: Path) -> None:
-    """Documentation by repository, in domains of its folders, among pages of the open web in domains of their hosts."""
-    table = ds.dataset(str(shared_data / "web")).to_table(columns=["text", "url", "source", "lang"])
-    wanted = pc.or_(pc.is_in(table["source"], pa.array(DOCUMENTATION)), pc.equal(table["source"], WEB))
-    table = table.filter(wanted)
-    web = pc.equal(table["source"], WEB)
-    host = pc.extract_regex(pc.fill_null(table["url"], ""), r"^\w+://(?P<host>[^/]+)")
-    domain = pc.if_else(web, pc.fill_null(pc.struct_field(host, "host"), "none"), table["source"])
-    corpus = tmp_path / "corpus"
-    corpus.mkdir()
-    kind = pc.if_else(web, "page", "documentation")
-    pq.write_table(pa.table({"text": table["text"], "source": domain, "kind": kind}), corpus / "web.parquet")
-    check_planted_pool(chain(corpus, tmp_path / "chain", "--kind", "documentation"))
