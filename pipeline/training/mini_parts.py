@@ -56,7 +56,10 @@ class Parts:
 
     def facts(self) -> dict[str, object]:
         """Small facts for a person: domains, documents and bytes of each part."""
-        size = lambda texts: sum(len(text.encode()) for text in texts)  # noqa: E731
+
+        def size(texts: list[str]) -> int:
+            return sum(len(text.encode()) for text in texts)
+
         return {
             "domains": {part: len(domains) for part, domains in self.domains.items()},
             "models": {group: {"documents": len(texts), "bytes": size(texts)} for group, texts in self.models.items()},
