@@ -15,6 +15,14 @@ class ModelError(ValueError):
     """A model file or folder that cannot be used: where, what is wrong with it, what to do."""
 
 
+class NoDeviceError(RuntimeError):
+    """The device that a model shall run on is not there."""
+
+
+class BrokenDeviceError(RuntimeError):
+    """The device cannot be used any more in this process (a CUDA error): the process must end, another may go on."""
+
+
 class Scorer(Protocol):
     """A loaded model. A scorer is one file of this folder, with a class that has this method and a `load(path, ...)`."""
 

@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from .base import ModelError
+from .base import ModelError, NoDeviceError
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
@@ -110,10 +110,6 @@ def _outputs(config: dict[str, Any]) -> Literal["sigmoid", "softmax", "none"]:
     named = config.get("id2label")
     count = len(named) if named is not None else config.get("num_labels", 2)
     return "sigmoid" if problem == "multi_label_classification" or count == 1 else "softmax"
-
-
-class NoDeviceError(RuntimeError):
-    """The device that a model shall run on is not there."""
 
 
 class SequenceClassifier:

@@ -169,6 +169,11 @@ class Stage:
         since what they hold is in `fingerprint`."""
         return ()
 
+    @property
+    def scored_by(self) -> tuple[str, ...]:
+        """Names of the models whose numbers its columns are, where a published cut may hold for those alone."""
+        return ()
+
     def place(self, paths: Mapping[str, str]) -> None:
         """Told in every process, before the first call, where each of `models` lies on this machine."""
         self._places = dict(paths)

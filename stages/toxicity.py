@@ -285,8 +285,8 @@ class Toxicity(FastTextMeasure):
         return found.append_column("truncated", pa.array(truncated, mask=~pieces.present))
 
     def _loaded(self, *, verify: bool = False) -> SequenceClassifier | None:
-        from ..scorers.base import ModelError
-        from ..scorers.sequence_classification import NoDeviceError, SequenceClassifier
+        from ..scorers.base import ModelError, NoDeviceError
+        from ..scorers.sequence_classification import SequenceClassifier
 
         config, path = self.config, self.local(self.model)
         try:
