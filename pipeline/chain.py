@@ -6,9 +6,10 @@ was dead or `where` left it out, so that attributes are joined by position.
 
 from __future__ import annotations
 
+import contextlib
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
+from ..scorers.base import BrokenDeviceError
 from ..stages import sql
 from ..stages.errors import StageError, TamisError
 from .graph import Added, BoundStage
@@ -55,6 +57,7 @@ class Batch:
         self._text, self._text_live = text, live
         self._columns, self._columns_live = columns, live  # what stages may read, aligned with _columns_live
         self._outputs: list[tuple[str, np.ndarray, pa.Array]] = []
+        self.prepared: Any = None  # by the first stage of the step, see `prepare_first`
         self._dead = np.full(rows, -1, np.int64)  # index in _fates
         self._fates: list[tuple[str | None, str | None, str | None]] = []  # stage, rule, reason
         self._failed: list[tuple[np.ndarray, pa.Array]] = []
@@ -186,6 +189,15 @@ def run_parts(plan: Plan, parts: Sequence[Part], batch: Batch, counts: Sequence[
         at += size
 
 
+def prepare_first(plan: Plan, parts: Sequence[Part], batch: Batch) -> None:
+    """What the first stage of a step can do before its turn, possibly in another thread: see `Stage.prepare`."""
+    if parts and parts[0].method == "measure" and plan.stage(parts[0]).stage.has("prepare"):
+        bound = plan.stage(parts[0])
+        with told(bound.name):
+            table = _chosen(batch.table(bound.needs), where_mask(bound, batch))
+            batch.prepared = bound.stage.prepare(table)
+
+
 def _joined(plan: Plan, parts: Sequence[Part]) -> int:
     """How many parts from the first on are one call: measures that say so, over the same rows, none of which reads what
     another adds."""
@@ -208,7 +220,7 @@ def apply(plan: Plan, parts: Sequence[Part], batch: Batch, counts: Sequence[dict
     bounds = [plan.stage(part) for part in parts]
     started, started_cpu = time.perf_counter(), time.process_time()
     counted = batch.counted()
-    try:
+    with told(*(bound.name for bound in bounds)):
         chosen = where_mask(bounds[0], batch)
         ran = int((counted if chosen is None else counted & chosen).sum())
         if len(bounds) > 1:
@@ -216,17 +228,23 @@ def apply(plan: Plan, parts: Sequence[Part], batch: Batch, counts: Sequence[dict
         else:
             method = {"measure": _measure, "edit": _edit, "decide": _decide}[parts[0].method]
             method(bounds[0], batch, chosen, counts[0])
-    except TamisError:
-        raise
-    except Exception as error:
-        names = ", ".join(bound.name for bound in bounds)
-        raise StageError(f"stage {names} failed: {error}\n{traceback.format_exc()}") from error
     seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - started_cpu
     numbers = {"in": int(counted.sum()), "ran": ran, "out": int(batch.counted().sum()), "calls": 1}
     numbers |= {"seconds": seconds / len(bounds), "cpu_seconds": cpu_seconds / len(bounds)}
     for count in counts:
         for name, number in numbers.items():
             count[name] = count.get(name, 0) + number
+
+
+@contextlib.contextmanager
+def told(*names: str) -> Iterator[None]:
+    """What goes wrong inside a stage is a StageError that names it, unless it says by its kind who must act."""
+    try:
+        yield
+    except (TamisError, BrokenDeviceError):
+        raise
+    except Exception as error:
+        raise StageError(f"stage {', '.join(names)} failed: {error}\n{traceback.format_exc()}") from error
 
 
 def where_mask(bound: BoundStage, batch: Batch) -> np.ndarray | None:
@@ -248,8 +266,13 @@ def _spread(values: pa.Array, chosen: np.ndarray | None) -> pa.Array:
 
 
 def _measure(bound: BoundStage, batch: Batch, chosen: np.ndarray | None, counts: dict[str, Any]) -> None:
-    table = _chosen(batch.table(bound.needs), chosen)
-    _add_measured(bound, batch, chosen, bound.stage.measure(table), len(table))
+    table, ready = _chosen(batch.table(bound.needs), chosen), batch.prepared
+    if ready is not None:
+        batch.prepared = None
+        found = bound.stage.measure_prepared(table, ready)
+    else:
+        found = bound.stage.measure(table)
+    _add_measured(bound, batch, chosen, found, len(table))
 
 
 def _measure_together(bounds: Sequence[BoundStage], batch: Batch, chosen: np.ndarray | None) -> None:

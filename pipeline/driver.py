@@ -6,7 +6,7 @@ Invariant: the same command after a kill at any place continues and ends with wh
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -78,6 +78,9 @@ def run(
         try:
             with job.logs, Interrupts(job.progress.say) as job.stop:
                 job.executor = _executor(executor, workers, plan)
+                for note in _on_cpus(plan, job.executor):
+                    job.progress.say(note)
+                    job.log("slow", note=note)
                 manifest = job.go()
             if manifest is None:
                 return Result(storage.root, {}, fresh=True, stages=funnel(plan, job.receipts, job.seconds))
@@ -124,6 +127,13 @@ def _executor(name: ExecutorName, workers: int | None, plan: Plan) -> Executor:
     from .executors.inline import InlineExecutor
 
     return InlineExecutor()
+
+
+def _on_cpus(plan: Plan, executor: Executor) -> Iterator[str]:
+    """What will be slow because the stage would take a GPU and there is none."""
+    for bound in plan.graph.stages:
+        if bound.stage.resources.fallback and not executor.gpus:
+            yield f"{bound.place}: no GPU here: {bound.stage.without_gpu()}"
 
 
 def _refusal(storage: Storage, finished: Mapping[str, Any], plan: Plan) -> str:

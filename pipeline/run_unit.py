@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,9 @@ import pyarrow.compute as pc
 
 from ..stages.draws import draws
 from . import source_rows
+from .ahead import ahead
 from .attributes import IDENTITY, LAYOUT, Attributes, Window, attribute_schema, holders
-from .chain import Batch, edit_parts, replay, run_parts
+from .chain import Batch, edit_parts, prepare_first, replay, run_parts
 from .models import place_models
 from .parquet import ParquetSink
 from .plan import Plan, Unit
@@ -98,12 +100,16 @@ def _first_pass(plan: Plan, index: int, unit: Unit, facts: dict[str, Any]) -> It
         held: list[pa.Table] = []
         row = segment.first_row
         counts: list[dict[str, Any]] = [{} for _ in plan.steps[index].parts]
-        for event in segment_events(plan, segment, columns):
+        events = (
+            _begin(plan, index, event.table) if isinstance(event, ReadBatch) else event
+            for event in segment_events(plan, segment, columns)
+        )
+        for event in ahead(events, wanted=_runs_ahead(plan, index)):
             if isinstance(event, FileLost):
                 facts["lost"].append({"file": event.file, "bytes": event.bytes, "error": event.error})
                 continue
-            if isinstance(event, ReadBatch):
-                held.append(_chain(plan, index, event.table, schema, counts))
+            if isinstance(event, _Begun):
+                held.append(_finish(plan, index, event, schema, counts))
                 if file.groups:
                     continue  # its row group may yet turn out to be void; JSON Lines has none, so nothing is held
             elif event.error is not None:
@@ -141,7 +147,7 @@ def _sampled_pass(plan: Plan, index: int, unit: Unit, facts: dict[str, Any], sam
         nonlocal size
         if held:
             source = pa.concat_tables(held).combine_chunks()
-            yield _chain(plan, index, source, schema, facts["parts"])
+            yield _finish(plan, index, _begin(plan, index, source), schema, facts["parts"])
             _time_calls(plan, index, source, schema, facts["parts"])
             held.clear()
             size = 0
@@ -183,7 +189,7 @@ def _time_calls(plan: Plan, index: int, source: pa.Table, schema: pa.Schema, cou
     """What a call costs however few rows it gets, measured with one row, beside the calls that were made: a whole run
     makes as many calls for many more rows, and an estimate from a sample must tell the two apart."""
     again: list[dict[str, Any]] = [{} for _ in counts]
-    _chain(plan, index, source.slice(0, 1), schema, again)
+    _finish(plan, index, _begin(plan, index, source.slice(0, 1)), schema, again)
     for count, once in zip(counts, again, strict=True):
         count["call_cpu"] = count.get("call_cpu", 0.0) + once["cpu_seconds"]
         count["call_tries"] = count.get("call_tries", 0) + 1
@@ -218,7 +224,23 @@ def merge_counts(into: list[dict[str, Any]], counts: Sequence[dict[str, Any]]) -
                 total[key] = total.get(key, 0) + value
 
 
-def _chain(plan: Plan, index: int, source: pa.Table, schema: pa.Schema, counts: list[dict[str, Any]]) -> pa.Table:
+@dataclass(frozen=True)
+class _Begun:
+    """A batch of the first pass before its chain: `left`, columns that the attributes take over from the source."""
+
+    batch: Batch
+    left: dict[str, pa.Array]
+    reason: pa.Array  # why a row could not be read; null: it could
+
+
+def _runs_ahead(plan: Plan, index: int) -> bool:
+    """Whether reading and preparing go on while the step works: where a device must not wait for the disk."""
+    parts = plan.steps[index].parts
+    first = plan.stage(parts[0]).stage if parts else None
+    return first is not None and first.has("prepare") and first.resources.gpus > 0
+
+
+def _begin(plan: Plan, index: int, source: pa.Table) -> _Begun:
     reason = _one(source["reason"])
     good = pc.is_null(reason).to_numpy(zero_copy_only=False)
     live = np.flatnonzero(good)
@@ -233,12 +255,18 @@ def _chain(plan: Plan, index: int, source: pa.Table, schema: pa.Schema, counts: 
     columns = left if whole else {name: values.take(positions) for name, values in left.items()}
     observing = good if plan.recipe.observe else None
     batch = Batch(len(source), live, text if whole else text.take(positions), dict(columns), observing)
-    run_parts(plan, plan.steps[index].parts, batch, counts)
-    table = batch.result(schema, left)
-    if whole:
+    if _runs_ahead(plan, index):
+        prepare_first(plan, plan.steps[index].parts, batch)
+    return _Begun(batch, left, reason)
+
+
+def _finish(plan: Plan, index: int, begun: _Begun, schema: pa.Schema, counts: list[dict[str, Any]]) -> pa.Table:
+    run_parts(plan, plan.steps[index].parts, begun.batch, counts)
+    table = begun.batch.result(schema, begun.left)
+    if begun.reason.null_count == len(begun.reason):
         return table
-    own = _one(table["reason"])
-    return table.set_column(schema.get_field_index("reason"), "reason", pc.coalesce(reason.cast(pa.string()), own))
+    reason = pc.coalesce(begun.reason.cast(pa.string()), _one(table["reason"]))
+    return table.set_column(schema.get_field_index("reason"), "reason", reason)
 
 
 def _lost_rows(schema: pa.Schema, file: str, row: int, rows: int, error: str) -> pa.Table:
@@ -272,19 +300,26 @@ def _later_pass(
     known = [name for name in sorted(needs | {"alive", "bytes"}) if name in at]
     attributes = Attributes(plan, storage, files)
     seen = attributes.readable() if plan.recipe.observe else attributes.read(["alive"])["alive"].to_numpy()
-    left = Window(attributes, known)
-    for first, rows, text, _ in living_rows(plan, unit, attributes, seen, read_text=step.reads_text):
-        part_left = left.slice(first, rows)
-        live = np.flatnonzero(seen[first : first + rows])
-        given = [name for name in known if name != "alive" and (text is None or name not in ("bytes", "chars"))]
-        columns = {name: _one(part_left[name]).take(pa.array(live)) for name in given}
-        if text is not None:
-            text = replay(edits, text, pa.table({**columns, "text": text}))
-        alive = _one(part_left["alive"]).to_numpy(zero_copy_only=False) if plan.recipe.observe else None
-        batch = Batch(rows, live, text, columns, alive)
+    left, early = Window(attributes, known), _runs_ahead(plan, index)
+
+    def batches() -> Iterator[tuple[Batch, pa.Table]]:
+        for first, rows, text, _ in living_rows(plan, unit, attributes, seen, read_text=step.reads_text):
+            part_left = left.slice(first, rows)
+            live = np.flatnonzero(seen[first : first + rows])
+            given = [name for name in known if name != "alive" and (text is None or name not in ("bytes", "chars"))]
+            columns = {name: _one(part_left[name]).take(pa.array(live)) for name in given}
+            if text is not None:
+                text = replay(edits, text, pa.table({**columns, "text": text}))
+            alive = _one(part_left["alive"]).to_numpy(zero_copy_only=False) if plan.recipe.observe else None
+            batch = Batch(rows, live, text, columns, alive)
+            if early:
+                prepare_first(plan, step.parts, batch)
+            yield batch, part_left
+
+    for batch, part_left in ahead(batches(), wanted=early):
         run_parts(plan, step.parts, batch, facts["parts"])
         table = batch.result(schema, {})
-        if text is None:
+        if not step.reads_text:
             facts["alive_bytes"] += pc.sum(part_left["bytes"].filter(table["alive"])).as_py() or 0
         yield table
 

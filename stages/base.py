@@ -23,6 +23,7 @@ from .errors import RecipeError, did_you_mean
 
 Nulls = Literal["pass", "fail", "quarantine"]
 Kind = Literal["edit", "measure", "decide", "resolve"]
+HUB_FILES = ("*.json", "*.safetensors", "*.model", "*.txt")  # settings, weights, tokenizer; nothing pickled
 
 
 @dataclass(frozen=True)
@@ -57,11 +58,14 @@ class Rule:
 @dataclass(frozen=True)
 class Resources:
     """What one running instance holds. Stages fuse into a step only while these are equal. `actors`: on Ray it runs in
-    processes that stay, because what it loads is dear; a stage with a GPU always does."""
+    processes that stay, because what it loads is dear; a stage with a GPU always does. `fallback`: where there is no GPU
+    at all it runs without. `pool`: fewest and most of these processes; None: as many as fit."""
 
     cpus: float = 1.0
     gpus: float = 0.0
     actors: bool = False
+    fallback: bool = False
+    pool: tuple[int, int] | None = None
 
 
 class StageConfig(BaseModel):
@@ -170,9 +174,25 @@ class Stage:
         return ()
 
     @property
+    def hub_files(self) -> tuple[str, ...]:
+        """Patterns of the files that it reads of a model which `models` names by its id on the Hugging Face hub (most
+        often HUB_FILES); none: models are paths and URLs alone."""
+        return ()
+
+    @property
     def scored_by(self) -> tuple[str, ...]:
         """Names of the models whose numbers its columns are, where a published cut may hold for those alone."""
         return ()
+
+    @property
+    def default_action(self) -> Literal["drop", "tag"]:
+        """What becomes of documents that fail, where the recipe says no `action:`. RecipeError where it must say one."""
+        return "drop"
+
+    def uncalibrated(self, scored_by: Mapping[str, tuple[str, ...]]) -> str | None:
+        """Told, for each name in `plain_needs`, the models whose numbers they are (`scored_by` of their stage): why the cuts
+        of this stage do not hold for these, or None. Where they do not, the plan refuses to drop by them."""
+        return None
 
     def place(self, paths: Mapping[str, str]) -> None:
         """Told in every process, before the first call, where each of `models` lies on this machine."""
@@ -205,6 +225,19 @@ class Stage:
     def measure(self, batch: pa.Table) -> pa.Table:
         """The columns of `adds`, row-aligned, null where undefined, never NaN."""
         raise NotImplementedError
+
+    def prepare(self, batch: pa.Table) -> Any:
+        """The part of `measure` that needs no device (tokenising). A stage that has it is told what it gave by
+        `measure_prepared`; where the stage holds a GPU, the engine prepares the next batches meanwhile in a thread."""
+        raise NotImplementedError
+
+    def measure_prepared(self, batch: pa.Table, prepared: Any) -> pa.Table:
+        """`measure`, with what `prepare` gave for the same batch."""
+        raise NotImplementedError
+
+    def without_gpu(self) -> str:
+        """How slow it will be on this machine's CPUs, for the person who starts a run where `fallback` takes place."""
+        return ""
 
     @property
     def joins(self) -> str | None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 from typing import ClassVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import xxhash
 
+from tamis.scorers.base import BrokenDeviceError
 from tamis.stages.base import Column, Resources, Stage, StageConfig
 
 
@@ -100,3 +103,73 @@ class Scored(Stage):
         noise = [xxhash.xxh3_64_intdigest(i.encode()) / 2**64 for i in batch["text"].to_pylist()]
         at = [int(str(v)[-1]) if self.config.by == "source" else 0 for v in values]
         return pa.table({"score": pa.array([(a + n) / 3 for a, n in zip(at, noise)], pa.float32())})
+
+
+class AheadConfig(StageConfig):
+    gpus: float = 1
+    fallback: bool = False
+    breaks: str = ""  # a folder: a process that finds fewer than `times` files in it leaves one and loses its device
+    times: int = 1
+
+
+class Ahead(Stage):
+    """Says whether what it prepared was prepared in another thread, on how many GPUs; may lose its device."""
+
+    Config = AheadConfig
+    config: AheadConfig
+
+    def __init__(self, config: AheadConfig, *, name: str, seed: int = 0) -> None:
+        super().__init__(config, name=name, seed=seed)
+        self.resources = Resources(cpus=0.5, gpus=config.gpus, actors=True, fallback=config.fallback)  # type: ignore[misc]
+
+    @property
+    def adds(self) -> tuple[Column, ...]:
+        return (
+            Column("ahead", pa.bool_(), "whether in another thread"),
+            Column("size", pa.int64(), "bytes of the text, as prepared"),
+            Column("process", pa.int64(), "process id"),
+        )
+
+    def without_gpu(self) -> str:
+        return "slower by half"
+
+    def prepare(self, batch: pa.Table):
+        return threading.get_ident(), pc.binary_length(batch["text"])
+
+    def measure(self, batch: pa.Table) -> pa.Table:
+        return self.measure_prepared(batch, self.prepare(batch))
+
+    def measure_prepared(self, batch: pa.Table, prepared) -> pa.Table:
+        thread, sizes = prepared
+        if self.config.breaks and len(list(Path(self.config.breaks).iterdir())) < self.config.times:
+            (Path(self.config.breaks) / str(os.getpid())).touch()
+            raise BrokenDeviceError("an illegal memory access was encountered")
+        ahead = pa.array([thread != threading.get_ident()] * len(batch))
+        pids = pa.array([os.getpid()] * len(batch), pa.int64())
+        return pa.table({"ahead": ahead, "size": sizes.cast(pa.int64()), "process": pids})
+
+
+class ScoredByConfig(StageConfig):
+    models: tuple[str, ...]
+
+
+class ScoredBy(Stage):
+    """The columns that published cuts are about, made up: binoculars from 0.7 to 1, n_scored from 50 to 249."""
+
+    Config = ScoredByConfig
+    config: ScoredByConfig
+
+    @property
+    def scored_by(self) -> tuple[str, ...]:
+        return self.config.models
+
+    @property
+    def adds(self) -> tuple[Column, ...]:
+        scores = ("binoculars", "fast_detect", "min_k_20", "min_k_pp_20")
+        return (Column("n_scored", pa.int32(), "tokens"), *(Column(name, pa.float32(), "score") for name in scores))
+
+    def measure(self, batch: pa.Table) -> pa.Table:
+        drawn = [xxhash.xxh3_64_intdigest(text.encode()) for text in batch["text"].to_pylist()]
+        values = pa.array([0.7 + 0.3 * (number % 1000) / 1000 for number in drawn], pa.float32())
+        found = {column.name: values for column in self.adds}
+        return pa.table(found | {"n_scored": pa.array([50 + number // 1000 % 200 for number in drawn], pa.int32())})

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from ...scorers.base import BrokenDeviceError
 from ...stages.errors import DataError, RecipeError, SetupError, StageError, TamisError
 from ..logs import collected_logs, trace_of
 from ..plan import Plan
@@ -52,7 +53,10 @@ class UnitOutcome:
 
 
 class Executor(Protocol):
-    """Runs per-unit steps and items. `close` stops what it started."""
+    """Runs per-unit steps and items. `gpus`: those that its workers can hold. `close` stops what it started."""
+
+    @property
+    def gpus(self) -> float: ...
 
     def units(
         self, plan: Plan, storage: Storage, steps: Sequence[int], work: Sequence[UnitWork]
@@ -95,4 +99,6 @@ def failure_of(what: str, error: BaseException) -> Failure:
     if isinstance(error, TamisError):
         message = f"{what}: {error}" if isinstance(error, StageError) else str(error)
         return Failure(what, type(error).__name__, message, trace)
+    if isinstance(error, BrokenDeviceError):
+        return Failure(what, BrokenDeviceError.__name__, f"{what}: the device was lost: {error}; run it again", trace)
     return Failure(what, "StageError", f"{what}: {error!r}\n{trace}", trace)

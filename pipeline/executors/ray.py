@@ -12,16 +12,17 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, cast
 
 import pyarrow as pa
 import ray
 import ray.data
 
+from ...scorers.base import BrokenDeviceError
 from ...stages.base import Resources
 from ...stages.errors import SetupError
-from ..plan import Plan
+from ..plan import Part, Plan
 from ..receipts import Receipt, run_identity
 from ..run_unit import prepare_process
 from ..storage import Storage
@@ -29,6 +30,7 @@ from .base import ATTEMPTS, Failure, UnitOutcome, UnitWork, advance, failure_of,
 from .metrics import Metrics
 
 WAVE = 20_000  # units in one pipeline: bounds the driver's object references
+DEVICE_LOST = 70  # exit code of a worker that ends itself
 OBJECT_STORE = 256 << 20  # receipts only; Ray's minimum is 75 MB
 
 _shared: dict[str, Any] = {}  # per worker process: what `ray.put` holds, fetched once
@@ -65,8 +67,7 @@ class RayExecutor:
     ) -> Iterator[UnitOutcome]:
         self._admit(plan, steps)
         shared = {"name": f"{self.run}-{plan.key}", "ref": ray.put((plan, storage))}
-        pools = pool_sizes([_held(plan, index) for index in steps], self.slots, _gpus())
-        pools = dict(zip(steps, pools, strict=True))
+        pools = dict(zip(steps, pool_sizes(self._held_by(plan, steps), self.slots, self.gpus), strict=True))
         begun = {todo.unit: len(todo.files) for todo in work}
         for index in steps:
             self.metrics.begin(plan.steps[index].name, sum(files <= index for files in begun.values()))
@@ -86,20 +87,29 @@ class RayExecutor:
                         self.metrics.outcome(plan.steps[failed].name, outcome.failure)
                     yield outcome
 
+    @property
+    def gpus(self) -> float:
+        return float(ray.cluster_resources().get("GPU", 0))
+
+    def _held_by(self, plan: Plan, steps: Sequence[int]) -> list[Resources]:
+        """What one instance of each step holds on this cluster."""
+        found = [plan.stage(parts[0]).stage.resources if parts else Resources() for parts in _parts(plan, steps)]
+        return [replace(held, gpus=0) if held.fallback and not self.gpus else held for held in found]
+
     def _with_step(
-        self, pipeline: ray.data.Dataset, plan: Plan, index: int, shared: dict[str, Any], actors: int
+        self, pipeline: ray.data.Dataset, plan: Plan, index: int, shared: dict[str, Any], actors: tuple[int, int]
     ) -> ray.data.Dataset:
-        """The pipeline with one step more: in so many actors, or as tasks."""
-        held = _held(plan, index)
+        """The pipeline with one step more: in a pool of so many actors at least and at most, or as tasks."""
+        (held,) = self._held_by(plan, [index])
         options: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow", "num_cpus": held.cpus}
         arguments = {"shared": shared, "index": index, "run": self.run}
-        if not actors:
+        if not actors[1]:
             compute: Any = ray.data.TaskPoolStrategy(size=self.slots)
             return pipeline.map_batches(functools.partial(_run_step, **arguments), compute=compute, **options)
         if held.gpus:
             options["num_gpus"] = held.gpus
         options["memory"] = 1 + index  # bytes: Ray Data makes one operator of neighbours whose requests are equal
-        compute = ray.data.ActorPoolStrategy(size=actors)
+        compute = ray.data.ActorPoolStrategy(min_size=actors[0], max_size=actors[1])
         return pipeline.map_batches(cast(Any, _StepActor), fn_kwargs=arguments, compute=compute, **options)
 
     def items(
@@ -129,23 +139,22 @@ class RayExecutor:
 
     def _admit(self, plan: Plan, steps: Sequence[int]) -> None:
         """Refuses what the cluster cannot hold, or import: Ray Data would wait, or try again, for ever."""
-        cluster = ray.cluster_resources()
-        for index in steps:
-            for part in plan.steps[index].parts:
-                bound = plan.stage(part)
-                need = bound.stage.resources
-                for kind, amount in (("CPU", need.cpus), ("GPU", need.gpus)):
-                    if amount > cluster.get(kind, 0):
-                        raise SetupError(
-                            f"{bound.place}: needs {amount:g} {kind}, the cluster has {cluster.get(kind, 0):g}"
-                        )
-        held = [_held(plan, index) for index in steps]
-        for index, size in zip(steps, pool_sizes(held, self.slots, _gpus()), strict=True):
-            if plan.steps[index].parts and _held(plan, index).gpus and not size:
+        held = self._held_by(plan, steps)
+        places = [plan.stage(parts[0]).place if parts else "" for parts in _parts(plan, steps)]
+        for place, need in zip(places, held, strict=True):
+            for kind, amount, there in (("CPU", need.cpus, self.slots), ("GPU", need.gpus, self.gpus)):
+                if amount > there:
+                    auto = "; with `gpus: auto` it runs on CPUs where there is no GPU" if kind == "GPU" else ""
+                    raise SetupError(f"{place}: needs {amount:g} {kind}, the cluster has {there:g}{auto}")
+        pools = [h for h in held if h.gpus or h.pool]
+        for place, need, (size, _) in zip(places, held, pool_sizes(held, self.slots, self.gpus), strict=True):
+            if need in pools and not size:
+                least = [h.pool[0] if h.pool else 1 for h in pools]
                 raise SetupError(
-                    f"{plan.stage(plan.steps[index].parts[0]).place}: this step's actors and those beside it hold "
-                    f"{sum(h.gpus for h in held):g} GPU and {sum(h.cpus for h in held if h.gpus):g} CPU, and one CPU must "
-                    f"stay free; the cluster has {_gpus():g} GPU and {self.slots} CPU"
+                    f"{place}: this step's actors and those beside it hold at least "
+                    f"{sum(n * h.gpus for n, h in zip(least, pools)):g} GPU and "
+                    f"{sum(n * h.cpus for n, h in zip(least, pools)):g} CPU, and one CPU must stay free; the cluster has "
+                    f"{self.gpus:g} GPU and {self.slots} CPU"
                 )
         foreign = {bound.use: bound.place for bound in plan.graph.stages if ":" in bound.use}
         if foreign:
@@ -160,26 +169,27 @@ class RayExecutor:
         ray.shutdown()
 
 
-def _held(plan: Plan, index: int) -> Resources:
-    """What one instance of a step holds."""
-    parts = plan.steps[index].parts
-    return plan.stage(parts[0]).stage.resources if parts else Resources()
+def _parts(plan: Plan, steps: Sequence[int]) -> list[Sequence[Part]]:
+    return [plan.steps[index].parts for index in steps]
 
 
-def _gpus() -> float:
-    return float(ray.cluster_resources().get("GPU", 0))
-
-
-def pool_sizes(held: Sequence[Resources], cpus: float, gpus: float) -> list[int]:
-    """Actors per step of one pipeline, 0 for tasks (or for what cannot run). Actors give nothing back before the pipeline
-    ends, so all pools must fit at once, with one CPU free for the tasks of the other steps: else Ray Data waits for
-    ever. Where that leaves no CPU for actors, tasks do the work; their processes keep what they loaded as long as they
-    are used."""
-    wanted = [h for h in held if h.gpus or h.actors]
-    rounds = (cpus - 1) // sum(h.cpus for h in wanted) if wanted else 0
+def pool_sizes(held: Sequence[Resources], cpus: float, gpus: float) -> list[tuple[int, int]]:
+    """Actors per step of one pipeline, fewest and most; (0, 0) for tasks, or for what cannot run. Actors give nothing back
+    before the pipeline ends, so the fewest of all pools must fit at once, with one CPU free for the tasks of the other
+    steps: else Ray Data waits for ever. Where that leaves no CPU for actors that hold no GPU, tasks do the work; their
+    processes keep what they loaded as long as they are used. `Resources.pool` says itself how many: what of its most
+    does not fit now is what an autoscaler may add."""
+    asked = [h for h in held if h.pool]
+    cpus, gpus = cpus - 1 - sum(h.pool[0] * h.cpus for h in asked), gpus - sum(h.pool[0] * h.gpus for h in asked)
+    wanted = [h for h in held if (h.gpus or h.actors) and not h.pool]
+    rounds = cpus // sum(h.cpus for h in wanted) if wanted else 0
     on_gpu = sum(h.gpus for h in wanted)
     by_gpu = min(rounds, gpus // on_gpu) if on_gpu else 0
-    return [int(by_gpu if h.gpus else rounds) if h.gpus or h.actors else 0 for h in held]
+    found = []
+    for h in held:
+        size = int(max(by_gpu if h.gpus else rounds, 0)) if h.gpus or h.actors else 0
+        found.append((h.pool if cpus >= 0 and gpus >= 0 else (0, 0)) if h.pool else (size, size))
+    return found
 
 
 def _imports(uses: Sequence[str]) -> dict[str, str]:
@@ -216,12 +226,19 @@ def _run_step(batch: pa.Table, shared: dict[str, Any], index: int, run: str) -> 
     outcome = _outcome(unit, state)
     files = list(state["files"])
     if len(files) <= index and outcome.failure is None:
-        if _may_try(plan, storage, index, unit, run):
+        marks = f"{plan.steps[index].folder}/attempts/{run}/{plan.units[unit].id}"
+        attempt = _next_attempt(storage, marks)
+        if attempt is not None:
             advance(plan, storage, index, outcome, files)
+            if outcome.failure is not None and outcome.failure.kind == BrokenDeviceError.__name__:
+                # Ray would send the next unit to this process, whose device answers nothing any more
+                storage.create(f"{marks}.{attempt}.error", outcome.failure.message.encode())
+                os._exit(DEVICE_LOST)
         else:
             stages = ", ".join(plan.stage(p).name for p in plan.steps[index].parts)
             what = f"unit {plan.units[unit].id}"
-            outcome.failure = Failure(what, "StageError", f"{what}: its process died {ATTEMPTS} times in: {stages}")
+            told = f"{what}: its process died {ATTEMPTS} times in: {stages}{_last_words(storage, marks)}"
+            outcome.failure = Failure(what, "StageError", told)
     state = {
         "files": files,
         "receipts": outcome.receipts,
@@ -230,10 +247,15 @@ def _run_step(batch: pa.Table, shared: dict[str, Any], index: int, run: str) -> 
     return pa.table({"unit": [unit], "state": [json.dumps(state)]})
 
 
-def _may_try(plan: Plan, storage: Storage, index: int, unit: int, run: str) -> bool:
+def _next_attempt(storage: Storage, marks: str) -> int | None:
     """Counts attempts by marks, since Ray retries a task whose process died without end and without telling it."""
-    folder = f"{plan.steps[index].folder}/attempts/{run}"
-    return any(storage.create(f"{folder}/{plan.units[unit].id}.{k}", b"") for k in range(ATTEMPTS))
+    return next((k for k in range(ATTEMPTS) if storage.create(f"{marks}.{k}", b"")), None)
+
+
+def _last_words(storage: Storage, marks: str) -> str:
+    """What the last process said that ended itself."""
+    said = [name for name in (f"{marks}.{k}.error" for k in reversed(range(ATTEMPTS))) if storage.exists(name)]
+    return f"; at last: {storage.read(said[0]).decode()}" if said else ""
 
 
 def _outcome(unit: int, state: dict[str, Any]) -> UnitOutcome:

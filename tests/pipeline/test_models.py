@@ -166,27 +166,6 @@ def test_what_fails_while_it_is_built_leaves_nothing(tmp_path):
     assert [p.name for p in built("x", broken).iterdir()] == ["whole"]
 
 
-@pytest.mark.parametrize(
-    ("held", "cpus", "gpus", "sizes"),
-    [
-        ([Resources()], 2, 0, [0]),
-        ([Resources(), Resources(actors=True)], 2, 0, [0, 1]),
-        ([Resources(), Resources(actors=True)], 1, 0, [0, 0]),  # tasks do it
-        ([Resources(), Resources(gpus=1)], 16, 4, [0, 4]),
-        ([Resources(), Resources(gpus=1)], 3, 4, [0, 2]),
-        ([Resources(gpus=1), Resources(gpus=0.5)], 16, 4, [2, 2]),
-        ([Resources(gpus=1), Resources(gpus=1)], 16, 1, [0, 0]),  # refused by the admission
-        ([Resources(cpus=4, actors=True), Resources(cpus=2, gpus=1)], 13, 8, [2, 2]),
-    ],
-)
-def test_pools_of_actors_fit_all_at_once(held, cpus, gpus, sizes):
-    from tamis.pipeline.executors.ray import pool_sizes
-
-    assert pool_sizes(held, cpus, gpus) == sizes
-    assert sum(h.cpus * n for h, n in zip(held, sizes)) < cpus
-    assert sum(h.gpus * n for h, n in zip(held, sizes)) <= gpus
-
-
 @pytest.mark.ray
 def test_a_step_that_wants_to_stay_runs_in_one_process_beside_the_others(base):
     runs.write_corpus(base / "in", shards=3, documents=60)
