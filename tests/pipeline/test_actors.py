@@ -54,9 +54,8 @@ def test_reading_ahead_keeps_order_and_errors(wanted):
         raise ValueError("page 5")
 
     seen = []
-    with pytest.raises(ValueError, match="page 5"):  # noqa: PT012
-        for item in ahead(broken(), wanted=wanted):
-            seen.append(item)
+    with pytest.raises(ValueError, match="page 5"):
+        seen.extend(ahead(broken(), wanted=wanted))
     assert seen == list(range(5))
     assert list(ahead(iter([]), wanted=wanted)) == []
 
@@ -123,7 +122,7 @@ def test_a_gpu_step_prepares_ahead_and_a_lost_device_costs_a_process(base, two_g
 def test_a_device_that_is_always_lost_ends_the_run_and_says_why(base, two_gpus):
     marks = base / "marks"
     marks.mkdir()
-    with pytest.raises(StageError, match="its process died 3 times in: it; at last: .*illegal memory access"):
+    with pytest.raises(StageError, match=r"its process died 3 times in: it; at last: .*illegal memory access"):
         run(recipe(base, breaks=str(marks), times=100), executor="ray", workers=3)
     assert not (base / "out" / "manifest.json").exists()
     marks.rename(base / "mended")
@@ -156,7 +155,7 @@ def test_in_this_process_a_step_that_may_runs_without_a_gpu_and_says_how_slow(ba
 def test_in_this_process_a_lost_device_is_an_error_that_names_the_unit(base):
     marks = base / "marks"
     marks.mkdir()
-    with pytest.raises(StageError, match="unit .*illegal memory access"):
+    with pytest.raises(StageError, match=r"unit .*illegal memory access"):
         run(recipe(base, breaks=str(marks), times=1))
     run(recipe(base, breaks=str(marks), times=1))
     runs.check_accounting(base / "out")

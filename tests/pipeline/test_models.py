@@ -17,7 +17,6 @@ from tamis.pipeline.recipe import Recipe, load_recipe
 from tamis.pipeline.storage import storage_at
 from tamis.scorers.base import ModelError
 from tamis.scorers.model_files import built, fingerprint
-from tamis.stages.base import Resources
 from tamis.stages.errors import RecipeError, SetupError
 
 USE = "model_stages:Measured"
