@@ -45,7 +45,7 @@ def test_unit_size_changes_no_byte(base: Path, tmp_path: Path, unit_size: str) -
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("workers", [1, 2, 4])
+@pytest.mark.parametrize("workers", [*(pytest.param(n, marks=pytest.mark.slow) for n in (1, 4)), 2])
 def test_ray_writes_the_bytes_of_an_inline_run(base: Path, tmp_path: Path, workers: int) -> None:
     run(load_recipe(base / "recipe.yaml", output=str(tmp_path / "out")), executor="ray", workers=workers)
     assert runs.file_hashes(tmp_path / "out") == runs.file_hashes(base / "out")

@@ -111,6 +111,7 @@ def test_all_twenty_kills_each_on_a_run_of_its_own(base: Path, tmp_path: Path) -
         kill_again_and_again(base, tmp_path / f"out{k}", [k])
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_five_kills_of_driver_and_cluster_change_nothing(base: Path, tmp_path: Path) -> None:
     kill_again_and_again(base, tmp_path / "out", [4, 8, 12, 16, 20], "--executor", "ray", "--workers", "2")

@@ -31,7 +31,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("form", ["parquet", "jsonl.zst"])
+@pytest.mark.parametrize("form", ["parquet", pytest.param("jsonl.zst", marks=pytest.mark.slow)])
 def test_ray_writes_the_bytes_of_an_inline_run(base: Path, tmp_path: Path, form: str) -> None:
     recipe = w.recipe_over(base / "in", tmp_path / "out", write={**HOW, "format": form}, unit_size="10kB")
     run(recipe, executor="ray", workers=2)
@@ -73,7 +73,7 @@ def test_a_lost_file_of_a_set_is_written_again(base: Path, tmp_path: Path) -> No
     assert runs.file_hashes(tmp_path / "out") == runs.file_hashes(base / "parquet")
 
 
-@pytest.mark.parametrize("form", ["parquet", "jsonl.zst"])
+@pytest.mark.parametrize("form", ["parquet", pytest.param("jsonl.zst", marks=pytest.mark.slow)])
 def test_an_object_store_holds_the_same_files(base: Path, s3: str, form: str) -> None:
     from tamis.pipeline.output import Output
 
