@@ -1,4 +1,4 @@
-"""Tiny tokenizers and Hugging Face classifiers with random weights, made where a test needs them: no download."""
+"""Tiny tokenizers and Hugging Face models with random weights, made where a test needs them: no download."""
 
 from __future__ import annotations
 
@@ -129,6 +129,67 @@ def classifier(
     with torch.no_grad():  # at their first values all texts would score much the same
         for tensor in model.parameters():
             tensor.normal_(0, 0.3)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@functools.cache
+def tiny_lm() -> str:
+    """Path of a random Llama, one a process."""
+    return str(causal_lm(_folder() / "llama", positions=512))
+
+
+def causal_lm(
+    folder: Path,
+    family: str = "llama",
+    *,
+    positions: int = 64,
+    seed: int = 0,
+    padding: int = 3,
+    special: tuple[str, str] | None = ("<s>", "</s>"),
+    **settings: Any,
+) -> Path:
+    """Writes a folder with a random causal language model of two layers and its byte-level tokenizer. family: gpt2, llama,
+    qwen2, gemma2 (caps its logits), cohere, granite (scale them), mamba (no attention). special: bos and eos, or None.
+    padding: rows of the embedding beyond the tokens. settings: of the config."""
+    import torch
+    import transformers
+
+    folder.mkdir(parents=True, exist_ok=True)
+    file = tokenizer_json(folder / "made.json")
+    named = {} if special is None else {"bos_token": special[0], "eos_token": special[1]}
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_file=str(file), **named)
+    file.unlink()
+    config: dict[str, Any] = {
+        "vocab_size": len(tokenizer) + padding,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": None,
+    }
+    if family == "gpt2":
+        config |= {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": positions, **settings}
+        model: Any = transformers.GPT2LMHeadModel(transformers.GPT2Config(**config))
+    elif family == "mamba":
+        config |= {"hidden_size": 32, "num_hidden_layers": 2, "state_size": 4, **settings}
+        model = transformers.MambaForCausalLM(transformers.MambaConfig(**config))
+    else:
+        config |= {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1}
+        config |= {"intermediate_size": 48, "max_position_embeddings": positions}
+        if family == "gemma2":
+            config |= {
+                "head_dim": 16,
+                "query_pre_attn_scalar": 16,
+                "final_logit_softcapping": 5.0,
+                "sliding_window": 32,
+            }
+        names = {"llama": "Llama", "qwen2": "Qwen2", "gemma2": "Gemma2", "cohere": "Cohere", "granite": "Granite"}
+        made = getattr(transformers, f"{names[family]}Config")(**{**config, **settings})
+        model = getattr(transformers, f"{names[family]}ForCausalLM")(made)
+    torch.manual_seed(seed)
+    with torch.no_grad():  # at their first values all tokens would be as likely
+        for tensor in model.parameters():
+            tensor.normal_(0, 0.2)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

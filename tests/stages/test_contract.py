@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from tamis.stages.base import Column, Stage, StageConfig, stage_names
 
-from ..tiny_models import tokenizer, word_list
+from ..kenlm_models import example as kenlm_files
+from ..tiny_models import tiny_lm, tokenizer, word_list
 from . import contract
 from .example_models import made_up
 
@@ -27,23 +28,35 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     },
     "sample": {"share": 0.5},
     "threshold": {"column": "words", "keep": "10%"},
+    "perplexity_buckets": {"column": "ppl"},
+    "sql_column": {"sql": "words / (words - 3)", "type": "float64"},
     "cut_spans": {"spans": "paragraph_spans", "replace": "[...]", "min_words": 2},
     "fasttext": {"model": made_up("a", "b", "c"), "label": "b", "unit": "sentence", "over": 0.5, "spans": True},
     "language": {"model": made_up("en", "eng_Latn", "zh")},
+    "kenlm": kenlm_files(),
     "toxicity": {"words": word_list(), "unit": "sentence", "over": 1, "spans": True},
     "token_count": {"tokenizer": tokenizer()},
 }
+LM = {"gpus": 0, "columns": ["n_tokens", "nll", "bpc", "min_k_20", "fast_detect", "lrr"]}
+LONG = {"lm_scores": 20_000}  # bytes of a long text, where millions would take minutes
+OPTIONAL = {"kenlm": ("kenlm", "sentencepiece")}  # libraries without which a stage is skipped here
 PAGES = [json.loads(line) for line in (Path(__file__).parents[1] / "golden" / "pages.jsonl").open(encoding="utf-8")]
+
+
+def example(use: str) -> dict[str, Any] | None:
+    return {**LM, "model": tiny_lm()} if use == "lm_scores" else EXAMPLES.get(use)  # torch takes seconds to import
 
 
 @pytest.fixture(scope="module", params=stage_names())
 def use(request) -> str:
+    for library in OPTIONAL.get(request.param, ()):
+        pytest.importorskip(library)
     return request.param
 
 
 @pytest.fixture(scope="module")
 def stage(use) -> Stage:
-    return contract.build(use, EXAMPLES.get(use))
+    return contract.build(use, example(use))
 
 
 def golden(stage: Stage):
@@ -62,11 +75,10 @@ def test_empty_texts_and_nulls_everywhere_else_are_no_error(stage):
     contract.check_nothing_known(stage)
 
 
-def test_a_text_of_five_megabytes_is_processed_as_a_whole(stage):
+def test_a_text_of_five_megabytes_is_processed_as_a_whole(stage, use):
     prose = " ".join(page["text"] for page in PAGES if page["text"])
-    table = contract.batch(
-        stage, ["short", (prose * (5_000_000 // len(prose) + 1))[:5_000_000], "y" * 5_000_000, ""], PAGES
-    )
+    size = LONG.get(use, 5_000_000)
+    table = contract.batch(stage, ["short", (prose * (size // len(prose) + 1))[:size], "y" * size, ""], PAGES)
     contract.check_splits(stage, table, [1, 2])
 
 
@@ -87,7 +99,7 @@ def test_random_texts_do_not_see_their_neighbours(stage):
 
 
 def test_it_gives_the_same_again_from_a_new_and_from_a_pickled_object(stage, use):
-    contract.check_repeats(stage, contract.build(use, EXAMPLES.get(use)), golden(stage))
+    contract.check_repeats(stage, contract.build(use, example(use)), golden(stage))
 
 
 class Good(Stage):
