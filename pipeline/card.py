@@ -19,7 +19,6 @@ from .terminal import plural, share, size
 from .tokens import counted_tokens
 
 GROUPS = 30  # of a column, shown with the share that was kept
-USUAL = ("action", "drop")  # of a stage: not worth a line
 PARTS = 30  # partition values that are shown, the largest
 DEFINITIONS = {**WHO, "text": "the text after all edits", **ORIGIN}
 
@@ -323,7 +322,9 @@ def _as_written(recipe: Mapping[str, Any]) -> dict[str, Any]:
     beside `use`, all of them: there a null may switch off what is on by default."""
     stages = []
     for entry in recipe["stages"]:
-        common = {key: found for key, found in _told(entry).items() if key != "config" and (key, found) != USUAL}
+        common = {key: found for key, found in _told(entry).items() if key != "config"}
+        if common.get("action") == "drop" and not entry["config"].get("preset") and ":" not in entry["use"]:
+            del common["action"]  # what happens unsaid: presets and stages of one's own may tag by default
         stages.append({**common, **entry["config"]})
     parts = {"input": [_told(source) for source in recipe["input"]], "stages": stages, "write": _told(recipe["write"])}
     return _told({**recipe, **parts})

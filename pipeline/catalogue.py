@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import ValidationError
 from pydantic_core import PydanticUndefined
 
-from ..stages._presets import Preset, load_presets, preset_names
+from ..stages._presets import Preset, load_presets, pair_text, preset_names
 from ..stages.base import Stage, stage_class, stage_names
 from ..stages.errors import RecipeError, did_you_mean
 from .definitions import FATE, WHO
@@ -234,10 +234,21 @@ def _preset(preset: Preset) -> list[str]:
         if rule.source:
             lines += _indented(rule.source, 6 + width)
     if preset.params:
-        shown = ", ".join(f"{name}: {default_text(value)}" for name, value in preset.params.items())
+        shown = ", ".join(
+            f"{name}: {default_text(value)}{' (to be set)' if value is None else ''}"
+            for name, value in preset.params.items()
+        )
         lines += _hanging("    params  ", shown)
     nulls = {"pass": "passes", "fail": "fails", "quarantine": "sets the document aside"}[preset.nulls]
-    return [*lines, f"    a null {nulls}"]
+    if preset.action == "tag":
+        lines += ["    tags, unless the recipe says `action: drop`"]
+        lines += [f"    a null {nulls}{' if it drops, else the tag is null' if preset.nulls == 'quarantine' else ''}"]
+    else:
+        lines += [f"    a null {nulls}"]
+    if preset.calibrated:
+        of, by = " and ".join(preset.calibrated.columns), pair_text(preset.calibrated.models)
+        lines += _hanging("    ", f"its cut on {of} is calibrated for {by}; with other models it only tags")
+    return lines
 
 
 # --- lines --------------------------------------------------------------------------------------------------------

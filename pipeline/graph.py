@@ -110,8 +110,9 @@ def digest(value: Any) -> str:
 def build_graph(recipe: Recipe, input_schema: pa.Schema) -> Graph:
     """Instantiates the stages and resolves every column. Raises RecipeError with place and nearest name."""
     stages = [_instantiate(recipe, entry, name) for entry, name in _named(recipe)]
+    notes: list[str] = []
     for index, bound in enumerate(stages):
-        _bind(stages, index)
+        notes += _bind(recipe, stages, index)
         bound.added = _added(bound)
     wanted = _wanted(recipe, stages)
     for bound in stages:
@@ -119,7 +120,7 @@ def build_graph(recipe: Recipe, input_schema: pa.Schema) -> Graph:
         if plain and not recipe.observe:
             bound.stage.select(plain)
             bound.added = _added(bound)
-    graph = Graph(stages, {}, {})
+    graph = Graph(stages, {}, {}, notes=notes)
     _name_input(graph, input_schema)
     _check_columns(graph, recipe)
     _choose_columns(graph, recipe)
@@ -157,17 +158,22 @@ def _instantiate(recipe: Recipe, entry: StageEntry, name: str) -> BoundStage:
             stage.take(frozen_facts(*stage.takes))
         earlier = tuple(output_identity(output) for output in getattr(config, "against", ()))
         models = find_models(stage)
+        if entry.action is None:
+            entry = entry.model_copy(update={"action": stage.default_action})
         return BoundStage(entry, stage, name, place, sole=len(stage.adds) == 1, earlier=earlier, models=models)
     except RecipeError as error:
         raise RecipeError(f"{recipe.where(entry, str(error))}: {error}") from None
 
 
-def _bind(stages: Sequence[BoundStage], index: int) -> None:
-    """Finds, for a preset's plain names, the stage before it that has them; refuses where an edit stands between."""
+def _bind(recipe: Recipe, stages: Sequence[BoundStage], index: int) -> list[str]:
+    """Finds, for a preset's plain names, the stage before it that has them; refuses where an edit stands between, and
+    where it would drop by a cut that was calibrated for other models. Returns what is worth a note."""
     bound = stages[index]
+    notes: list[str] = []
     plain_needs = bound.stage.plain_needs
     if plain_needs:
         names: dict[str, str] = {}
+        scored_by: dict[str, tuple[str, ...]] = {}
         earlier = stages[:index]
         if bound.stage.of:
             earlier_names = [b.name for b in earlier]
@@ -178,9 +184,18 @@ def _bind(stages: Sequence[BoundStage], index: int) -> None:
         for plain in sorted(plain_needs):
             owner = _owner(bound, earlier, plain)
             names[plain] = owner.full(plain)
+            scored_by[plain] = owner.stage.scored_by
         bound.stage.bind(names)
+        why = bound.stage.uncalibrated(scored_by)
+        if why and bound.entry.action == "drop":
+            raise RecipeError(
+                f"{recipe.where(bound.entry, 'action: ')}: action: drop: {why}. Let it tag (`action: tag`), or write a rule of "
+                "your own with a cut that you fit, for these models, on text known to be of people"
+            )
+        notes += [f"{bound.name}: {why}"] if why else []
     where = sql.parse(bound.entry.where, where=f"{bound.place}: where").columns if bound.entry.where else frozenset()
     bound.needs = tuple(dict.fromkeys([*bound.stage.needs, *sorted(where)]))
+    return notes
 
 
 def _owner(bound: BoundStage, earlier: Sequence[BoundStage], plain: str) -> BoundStage:

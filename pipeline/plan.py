@@ -78,6 +78,7 @@ class Plan:
 def make_plan(recipe: Recipe, listing: Listing) -> Plan:
     """Raises RecipeError for anything that cannot work."""
     graph = build_graph(recipe, listing.columns)
+    recipe = recipe.model_copy(update={"stages": [bound.entry for bound in graph.stages]})  # every `action` said
     units = planned_units(listing, recipe.unit_size, recipe.units, recipe.sample)
     everything = _listing_key(listing)
     if recipe.units:
@@ -192,7 +193,7 @@ def _steps(recipe: Recipe, everything: str, graph: Graph) -> list[Step]:
     for index, bound in enumerate(graph.stages):
         kind, resources = bound.stage.kind, bound.stage.resources
         if kind == "resolve":
-            if bound.stage.has("measure"):
+            if bound.stage.measured:
                 _append_early(graph, chains, index)
             chains.append(("resolve", [Part(index, "resolve")], resources))
         else:

@@ -40,8 +40,10 @@ class StageEntry(Model):
         default=None, description="prefix of the stage's columns and rules; needed where a stage is used twice"
     )
     where: str | None = Field(default=None, description="SQL over columns: the stage leaves other rows as they are")
-    action: Literal["drop", "tag"] = Field(
-        default="drop", description="tag: drop nobody, add the boolean column <name>_pass (decide and resolve stages)"
+    action: Literal["drop", "tag"] | None = Field(
+        default=None,
+        description="tag: drop nobody, add the boolean column <name>_pass (decide and resolve stages); default: drop, or "
+        "what a preset says; in a plan it is never null",
     )
     config: dict[str, Any] = {}
     place: str = Field(default="", exclude=True)

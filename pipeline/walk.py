@@ -50,7 +50,7 @@ def walk(plan: Plan, text: pa.Array, columns: dict[str, pa.Array], *, judge: boo
         counts: dict[str, Any] = {}
         batch = _batch(text, known)
         kind = bound.stage.kind
-        if kind != "resolve" or bound.stage.has("measure"):
+        if kind != "resolve" or bound.stage.measured:
             apply(plan, [Part(index, "measure" if kind == "resolve" else kind)], batch, [counts])
         tag = [f"{bound.name}_pass"] if bound.entry.action == "tag" and kind in ("decide", "resolve") else []
         measured = set(bound.stage.measured)

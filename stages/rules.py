@@ -21,7 +21,7 @@ import xxhash
 from pydantic import Field
 
 from . import sql
-from ._presets import ROOT, RuleText, load_presets, read_yaml
+from ._presets import ROOT, Action, Preset, RuleText, load_presets, pair_text, read_yaml
 from .base import Nulls, Rule, Stage, StageConfig
 from .draws import draws
 from .errors import RecipeError, did_you_mean
@@ -97,6 +97,7 @@ class Rules(Stage):
         self._renamed: dict[str, str] = {}
         self._values: dict[str, Any] = {}  # full parameter name -> value
         self._rules: list[_Rule] = []
+        self._presets: list[Preset] = []  # those of which a rule is left
         self._add_presets()
         self._add_own()
         self._groups = self._read_groups()
@@ -119,6 +120,30 @@ class Rules(Stage):
     @property
     def needs(self) -> tuple[str, ...]:
         return self._bound.needs
+
+    @property
+    def default_action(self) -> Action:
+        """That of the presets; own rules drop."""
+        found: dict[Action, str] = {preset.action: preset.name for preset in reversed(self._presets)}
+        if self.config.rules:
+            found.setdefault("drop", "a rule of one's own")
+        if len(found) > 1:
+            raise RecipeError(
+                f"action: {found['tag']} tags by default and {found['drop']} drops: write `action: tag` or `action: drop` "
+                "here, or make two stages of it"
+            )
+        return "tag" if "tag" in found else "drop"
+
+    def uncalibrated(self, scored_by: Mapping[str, tuple[str, ...]]) -> str | None:
+        for preset in self._presets:
+            for column in preset.calibrated.columns if preset.calibrated else ():
+                models = scored_by.get(column, ())
+                if preset.calibrated and not preset.calibrated.by(models):
+                    return (
+                        f"the cut of {preset.name} on {column} was calibrated for {pair_text(preset.calibrated.models)}, "
+                        f"and here {column} is measured by {pair_text(models)}"
+                    )
+        return None
 
     @property
     def rules(self) -> tuple[Rule, ...]:
@@ -174,29 +199,39 @@ class Rules(Stage):
     # From config to rules -------------------------------------------------------------------------------------------
 
     def _add_presets(self) -> None:
-        config, rules = self.config, []
+        config = self.config
+        rules: list[_Rule] = []
         names = [config.preset] if isinstance(config.preset, str) else config.preset
         presets = [preset for name in names for preset in load_presets(name)]
+        defaults: dict[str, Any] = {}
         for preset in presets:
             if [p.name for p in presets].count(preset.name) > 1:
                 raise RecipeError(f"preset: {preset.name} is given twice")
             full = {param: f"{preset.name}.{param}" for param in preset.params}
-            self._values |= {full[param]: value for param, value in preset.params.items()}
+            defaults |= {full[param]: value for param, value in preset.params.items()}
             for key, rule in preset.rules.items():
                 nulls = config.nulls or rule.nulls or preset.nulls
                 params = {p: full[p] for p in sql.parse(rule.sql, where=preset.name, draws=True).params}
                 name = f"{preset.name}.{key}"
                 rules.append(_Rule(name, rule.sql, True, nulls, rule.source or preset.source, params))
         for key, value in config.set.items():
-            if key not in self._values:
-                raise RecipeError(f"set: no such parameter: {key}.{did_you_mean(key, self._values)}")
-            if _is_number(self._values[key]) and not _is_number(value):
+            if key not in defaults:
+                raise RecipeError(f"set: no such parameter: {key}.{did_you_mean(key, defaults)}")
+            if _is_number(defaults[key]) and not _is_number(value):
                 raise RecipeError(f"set: {key}: must be a number, is {value!r}")
-            self._values[key] = value
+            defaults[key] = value
         for name in config.off:
             if name not in {rule.name for rule in rules}:
                 raise RecipeError(f"off: no such rule: {name}.{did_you_mean(name, [rule.name for rule in rules])}")
         self._rules += [rule for rule in rules if rule.name not in config.off]
+        self._presets = [p for p in presets if any(rule.name.startswith(f"{p.name}.") for rule in self._rules)]
+        self._values |= {full: value for full, value in defaults.items() if value is not None}
+        for rule in self._rules:
+            for full in sorted(set(rule.params.values()) - set(self._values)):
+                if not config.by:
+                    raise RecipeError(
+                        f"set: {rule.name} needs a number that nobody has published: write `set: {{{full}: ...}}`"
+                    )
 
     def _add_own(self) -> None:
         config = self.config
@@ -240,7 +275,8 @@ class Rules(Stage):
             lacking = [value for value, params in groups.items() if full not in params]
             if config.missing == "default" or lacking:
                 whom = f"for {config.by} = {lacking[0]}" if lacking else "for rows of other groups (missing: default)"
-                raise RecipeError(f"values: no value for {full} {whom}: give it under `params:` or in every group")
+                key = "params" if full.startswith(f"{self.name}.") else "set"
+                raise RecipeError(f"values: no value for {full} {whom}: give it under `{key}:` or in every group")
         return groups
 
     @functools.cached_property

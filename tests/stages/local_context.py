@@ -212,7 +212,7 @@ def with_identity(rows: pa.Table) -> pa.Table:
 
 
 def _measured(stage: Stage, rows: pa.Table) -> pa.Table:
-    if stage.has("measure"):
+    if stage.measured:
         for name, column in zip(stage.measured, stage.measure(rows).select(list(stage.measured)).columns):
             rows = rows.append_column(name, column)
     return rows

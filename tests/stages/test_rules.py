@@ -345,4 +345,5 @@ def test_presets_that_ship_load_and_hold_no_number_but_0_and_1(monkeypatch: pyte
                 f"{path.name}: {key}"
             )
     for name in _presets.preset_names():
-        assert stage(preset=name).plain_needs
+        unset = [f"{p.name}.{key}" for p in _presets.load_presets(name) for key, v in p.params.items() if v is None]
+        assert stage(preset=name, set=dict.fromkeys(unset, 0)).plain_needs
