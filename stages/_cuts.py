@@ -104,6 +104,15 @@ def told(parts: tuple[int, int, int], level: int, kind: str, side: Side) -> dict
     return dict(zip(_PARTS[: level + 1], values))
 
 
+def group_series(groups: pa.ChunkedArray | None, own: pa.Array, rows: int) -> np.ndarray:
+    """int32: the place of the row's group in `own` (large_string, the groups with cuts of their own), from 1; 0 for all
+    others."""
+    if groups is None:
+        return np.zeros(rows, np.int32)
+    at = pc.index_in(groups.cast(pa.large_string()), value_set=own, skip_nulls=True)
+    return pc.fill_null(at, -1).to_numpy() + np.int32(1)
+
+
 class Cuts:
     """The frozen cuts of a stage, one for all documents and one for each group that has its own.
 
@@ -129,11 +138,8 @@ class Cuts:
         return found
 
     def series(self, groups: pa.ChunkedArray | None, rows: int) -> np.ndarray:
-        """int32: the number of the row's group among those with a cut of their own, from 1; 0 for all others."""
-        if groups is None:
-            return np.zeros(rows, np.int32)
-        at = pc.index_in(groups.cast(pa.large_string()), value_set=self.groups, skip_nulls=True)
-        return pc.fill_null(at, -1).to_numpy() + np.int32(1)
+        """As `group_series` over the groups with a cut of their own."""
+        return group_series(groups, self.groups, rows)
 
     def within(self, rows: pa.Table, keys: np.ndarray, series: np.ndarray) -> dict[Edge, np.ndarray]:
         """For each edge one bool per row: whether it lies within that cut. Means nothing where there is no score.

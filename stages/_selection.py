@@ -21,12 +21,14 @@ MOST_BINS, BINS = 1 << 20, (64, 4096)  # of a round; of an interval, at least an
 MOST_KEYS = 1 << 21  # documents that a round may count key by key, over all intervals
 COMPACT = 1 << 22  # entries of a round that are held before equal ones are added up
 
-# What is to be found. A `cut`: the first document at which the weight, summed from the better end of its series, reaches
-# `rank`. No cut: the score of the document at which their number does. Until `found`, `low` to `high` are the interval
-# that holds it; then `within_*` count up to it, itself included, and `level` says up to which part (score, first,
+# What is to be found: the first document at which the weight (`weighed`) or the number of documents, summed from the
+# better end of its series, reaches `rank`; with `split` that document among those of its score, else only the score.
+# Until `found`, `low` to `high` are the interval that holds it; then `within_*` count up to it, itself (or all with its
+# score) included, `*_before` what is better than its last interval, and `level` says up to which part (score, first,
 # second) one must look to tell the documents up to it from all others.
 TARGET = np.dtype(
-    [("series", "<i4"), ("what", "<i4"), ("cut", "?"), ("rank", "<i8"), ("found", "?"), ("level", "<i4")]
+    [("series", "<i4"), ("what", "<i4"), ("weighed", "?"), ("split", "?"), ("rank", "<i8")]
+    + [("found", "?"), ("level", "<i4")]
     + [(name, "<u8") for name in ("score", "first", "second", "low", "high")]
     + [(name, "<i8") for name in ("docs", "weight", "docs_before", "weight_before")]
     + [(name, "<i8") for name in ("score_end", "first_end", "within_docs", "within_weight")]
@@ -47,9 +49,11 @@ _PLACE = ["series", "level", "score", "first", "low", "high"]
 Draw = Callable[[int, np.ndarray], np.ndarray]  # (level, int64 positions of rows) -> uint64 draws
 
 
-def target(series: int, what: int, rank: int, *, cut: bool, low: int, high: int, docs: int, weight: int) -> tuple:
+def target(
+    series: int, what: int, rank: int, *, weighed: bool, split: bool, low: int, high: int, docs: int, weight: int
+) -> tuple:
     """A row of TARGET: 1 <= rank <= docs (or weight); the scores of the series lie from `low` to `high`."""
-    return (series, what, cut, rank, False, SCORES, 0, 0, 0, low, high, docs, weight, 0, 0, 0, 0, 0, 0)
+    return (series, what, weighed, split, rank, False, SCORES, 0, 0, 0, low, high, docs, weight, 0, 0, 0, 0, 0, 0)
 
 
 def intervals(targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -154,7 +158,7 @@ def narrowed(targets: np.ndarray, entries: np.ndarray) -> np.ndarray:
     for place, at in zip(np.flatnonzero(~targets["found"]).tolist(), of.tolist()):
         start, stop = int(starts[at]), int(starts[at + 1])
         one = after[place]
-        name = "weight" if one["cut"] else "docs"
+        name = "weight" if one["weighed"] else "docs"
         missing = one["rank"] - one[f"{name}_before"]
         bin_at = start + int(np.searchsorted(sums[name][start + 1 : stop + 1] - sums[name][start], missing))
         for what in ("docs", "weight"):
@@ -173,7 +177,7 @@ def _one_key(one: np.void) -> None:
     one[("score", "first", "second")[level]] = one["low"]
     if level < SECOND:
         one[("score_end", "first_end")[level]] = end
-    if one["cut"] and one["docs"] > 1 and level < SECOND:
+    if one["split"] and one["docs"] > 1 and level < SECOND:
         one["level"], one["low"], one["high"] = level + 1, 0, DRAWS - 1
         return
     one["found"] = True

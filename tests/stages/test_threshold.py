@@ -459,7 +459,7 @@ def test_weights_below_nothing_or_beyond_counting_stop_the_run_with_the_column()
 
 def test_more_groups_than_a_manifest_should_hold_are_refused_with_the_way_on():
     rows = pa.table({"score": [1.0] * 8, "host": [f"h{i % 4}" for i in range(8)]})
-    with mock.patch("tamis.stages.threshold.MOST_GROUPS", 3):
+    with mock.patch("tamis.stages._score_phases.MOST_GROUPS", 3):
         with pytest.raises(RecipeError, match=r"group: host has 4 values.*raise min_group"):
             resolve(threshold(keep=0.5, group="host", min_group=2), rows)
         resolve(threshold(keep=0.5, group="host", min_group=3), rows)
