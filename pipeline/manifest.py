@@ -13,6 +13,7 @@ from typing import Any
 from ..stages.errors import StageError
 from .counts import totals
 from .json_sink import sql_type
+from .models import hub_commits
 from .plan import Plan, Step
 from .receipts import Receipt
 from .run_unit import merge_counts
@@ -44,6 +45,7 @@ def build_manifest(
         "columns": describe_columns(plan),
         "rules": describe_rules(plan),
         "models": {bound.name: bound.models for bound in plan.graph.stages if bound.models},
+        "hub_commits": {b.name: found for b in plan.graph.stages if (found := hub_commits(b.stage))},
         "steps": steps,
         "input": _input(plan, receipts[0]),
         "input_runs": [

@@ -18,6 +18,7 @@ from ..scorers.base import ModelError
 from ..scorers.model_files import built, fingerprint
 from ..stages.base import Stage
 from ..stages.errors import RecipeError, SetupError
+from .hub import SCHEME, commit_of, fetch, hub_id
 from .receipts import encode
 from .storage import Storage, storage_for
 
@@ -28,15 +29,20 @@ FILES = "files.json"  # names the files of a published model, and is written las
 
 
 def find_models(stage: Stage) -> dict[str, str]:
-    """Fingerprint of every model of a stage, by its name in the recipe. What lies at a URL is copied to this machine
-    first. RecipeError where there is none."""
-    places = {model: str(_download(model)) for model in stage.models if "://" in model}
+    """Fingerprint of every model of a stage, by its name in the recipe. What lies at a URL or on the Hugging Face hub is
+    copied to this machine first. RecipeError where there is none."""
+    places = {model: str(path) for model in stage.models if (path := _brought(stage, model))}
     if places:
         stage.place(places)
     try:
         return {model: fingerprint(stage.local(model)) for model in stage.models}
     except ModelError as error:
         raise RecipeError(f"model: {error}") from error
+
+
+def hub_commits(stage: Stage) -> dict[str, str]:
+    """The commit that the hub had for each of a stage's models that come from there."""
+    return {model: commit for model in stage.models if (commit := commit_of(stage.local(model)))}
 
 
 def model_folders(plan: Plan) -> list[str]:
@@ -80,6 +86,15 @@ def _here(stage: Stage, model: str, mark: str, work: Storage) -> str:
     record = json.loads(work.read(f"{_folder(mark)}/{FILES}"))
     folder = built(f"{mark}-files", lambda half: _fetch(work, f"{_folder(mark)}/model", record["files"], half))
     return str(folder if record["folder"] else folder / record["files"][0])
+
+
+def _brought(stage: Stage, model: str) -> Path | None:
+    """Where a model that is no path of this machine lies now; None for a path."""
+    if model.startswith(SCHEME) and not stage.hub_files:
+        raise RecipeError(f"model {model}: this stage reads no models of the hub; name a file")
+    if stage.hub_files and (wanted := hub_id(model)):
+        return fetch(model, wanted, stage.hub_files, code=getattr(stage.config, "remote_code", False))
+    return _download(model) if "://" in model else None
 
 
 def _download(url: str) -> Path:

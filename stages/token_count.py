@@ -21,7 +21,7 @@ from .errors import RecipeError, SetupError
 class TokenCountConfig(StageConfig):
     """What `use: token_count` takes."""
 
-    tokenizer: str = Field(description="a tokenizer.json of the `tokenizers` library, or a folder with one")
+    tokenizer: str = Field(description="a tokenizer.json of the `tokenizers` library, a folder with one, or a hub id")
 
 
 class TokenCount(Stage):
@@ -47,6 +47,10 @@ class TokenCount(Stage):
     @property
     def models(self) -> tuple[str, ...]:
         return (self._file,)
+
+    @property
+    def hub_files(self) -> tuple[str, ...]:
+        return ("tokenizer.json",)
 
     @property
     def adds(self) -> tuple[Column, ...]:

@@ -16,7 +16,7 @@ from pydantic import Field, field_validator, model_validator
 from ._fasttext import PREFIX, FastTextMeasure, label_indices, listed, probabilities
 from ._pieces import PieceConfig, Pieces, Unit, piece_columns, pieces_of, summary
 from .arrow import text_array
-from .base import Column, Resources
+from .base import HUB_FILES, Column, Resources
 from .errors import RecipeError, SetupError, did_you_mean
 from .fasttext import column_name
 
@@ -41,7 +41,7 @@ class ToxicityConfig(PieceConfig):
     model: str | None = Field(
         default=None,
         min_length=1,
-        description="a fastText model (.bin, .ftz), or the folder of a Hugging Face sequence classifier",
+        description="a fastText model (.bin, .ftz), or the folder or hub id of a Hugging Face sequence classifier",
     )
     label: str | None = Field(default=None, min_length=1, description="the label whose probability is measured: toxic")
     labels: tuple[str, ...] | None = Field(
@@ -156,6 +156,10 @@ class Toxicity(FastTextMeasure):
     @property
     def model(self) -> str:
         return self.config.model or ""
+
+    @property
+    def hub_files(self) -> tuple[str, ...]:
+        return HUB_FILES if self.config.back_end == "transformers" else ()
 
     @property
     def models(self) -> tuple[str, ...]:

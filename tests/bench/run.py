@@ -21,6 +21,7 @@ import part_estimate
 import part_fasttext
 import part_heuristics
 import part_job
+import part_lm_scores
 import part_memory
 import part_near_dedup
 import part_scale
@@ -39,6 +40,7 @@ PARTS = {
     "near_dedup": part_near_dedup.rows,
     "scale": part_scale.rows,
     "fasttext": part_fasttext.rows,
+    "lm_scores": part_lm_scores.rows,
 }
 
 

@@ -79,6 +79,7 @@ def test_an_unknown_part_is_refused_with_the_known_ones(tmp_path: Path) -> None:
         pytest.param("scale", 4, marks=[pytest.mark.slow, pytest.mark.ray]),
         pytest.param("near_dedup", 3, marks=pytest.mark.slow),
         pytest.param("fasttext", 4, marks=pytest.mark.slow),
+        pytest.param("lm_scores", 3, marks=pytest.mark.slow),
     ],
 )
 def test_every_part_measures_right_results_beside_a_baseline(

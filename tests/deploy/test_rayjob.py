@@ -18,6 +18,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from tamis.pipeline.recipe import parse_recipe
+from tamis.stages.base import stage_class
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -164,6 +165,35 @@ def test_the_run_asks_for_the_cpus_that_the_workers_can_come_to(job: dict[str, A
     assert int(asked[1]) == cpus
     assert cluster["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
     assert cluster["workerGroupSpecs"][0]["minReplicas"] >= 1
+
+
+def guide() -> list[dict[str, Any]]:
+    """The pieces of YAML in the guide's section on GPUs."""
+    section = (ROOT / "docs" / "deploy.md").read_text().split("## GPU scoring")[1].split("\n## ")[0]
+    return [YAML(typ="safe", pure=True).load(piece) for piece in re.findall(r"```yaml\n(.*?)```", section, re.DOTALL)]
+
+
+def test_a_node_for_gpus_tells_ray_of_those_that_kubernetes_gives_it(job: dict[str, Any]) -> None:
+    group = next(g for g in job["spec"]["rayClusterSpec"]["workerGroupSpecs"] if g["groupName"] == "gpu")
+    resources = group["template"]["spec"]["containers"][0]["resources"]
+    assert resources["limits"]["nvidia.com/gpu"] == resources["requests"]["nvidia.com/gpu"]
+    assert int(group["rayStartParams"]["num-gpus"]) == resources["limits"]["nvidia.com/gpu"]
+    assert "nvidia.com/gpu" in {t["key"] for t in group["template"]["spec"]["tolerations"]}
+    assert group["maxReplicas"] == 0, "the recipe in the file needs no GPU"
+
+
+def test_what_the_guide_says_of_gpus_fits_the_manifest_and_the_stage(job: dict[str, Any]) -> None:
+    recipe, numbers = guide()
+    group = next(g for g in job["spec"]["rayClusterSpec"]["workerGroupSpecs"] if g["groupName"] == "gpu")
+    assert numbers.keys() <= group.keys()
+    (settings,) = recipe["stages"]
+    stage = stage_class(settings.pop("use"))
+    held = stage(stage.Config.model_validate(settings), name="lm").resources
+    assert held.pool == (numbers["minReplicas"], numbers["maxReplicas"])
+    assert numbers["replicas"] == numbers["minReplicas"]
+    limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
+    assert 0 < held.gpus <= limits["nvidia.com/gpu"]
+    assert held.cpus <= int(limits["cpu"])
 
 
 def test_the_recipe_is_mounted_where_the_command_looks_for_it_and_is_one(job: dict[str, Any]) -> None:
