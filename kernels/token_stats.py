@@ -10,7 +10,10 @@ GPU `token_stats_triton` does the same in one kernel; the form in this file runs
 
 from __future__ import annotations
 
+import functools
 import importlib.util
+import os
+import shutil
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -131,7 +134,8 @@ def token_stats(
     `moments` asks for mean and variance, `rank` for rank, `observer` (hidden states [N, d'] and head of a second model
     with the same vocabulary) for cross_mean and cross_variance. `auto` is Triton for heads of 16 bits on a GPU where it is
     installed, else PyTorch (whose own product is the faster one in float32). On the CPU everything is computed in
-    float32; on a GPU products are taken in the head's dtype and summed in float32. Raises ValueError where shapes do not fit or a target is not in the vocabulary.
+    float32; on a GPU products are taken in the head's dtype and summed in float32. Raises ValueError where shapes do not fit
+    or, on the CPU, a target is not in the vocabulary; on a GPU the caller has to know that they all are.
     """
     _check(hidden, head, targets, observer)
     if hidden.is_cuda:
@@ -168,8 +172,8 @@ def _check(hidden: Tensor, head: Head, targets: Tensor, observer: tuple[Tensor, 
         raise ValueError(f"{hidden.shape[0]} hidden states have targets of shape {tuple(targets.shape)}, not one each")
     if head.bias is not None and head.bias.shape != (size,):
         raise ValueError(f"a head of {size} entries has a bias of shape {tuple(head.bias.shape)}")
-    # looked at here because an index out of range on a GPU makes the whole process unusable
-    if len(targets) and not (0 <= int(targets.min()) and int(targets.max()) < size):
+    # on a GPU the look would wait for all that it still has to do
+    if len(targets) and not targets.is_cuda and not (0 <= int(targets.min()) and int(targets.max()) < size):
         raise ValueError(f"targets run from {int(targets.min())} to {int(targets.max())}, the vocabulary has {size}")
     if observer is not None:
         other_hidden, other = observer
@@ -183,7 +187,14 @@ def _check(hidden: Tensor, head: Head, targets: Tensor, observer: tuple[Tensor, 
 
 
 def _triton_pays(hidden: Tensor) -> bool:
-    return hidden.is_cuda and hidden.element_size() == 2 and importlib.util.find_spec("triton") is not None
+    """Triton is for tensor cores; it compiles its launcher at the first call, by a C compiler."""
+    return hidden.is_cuda and hidden.element_size() == 2 and _triton_works()
+
+
+@functools.cache
+def _triton_works() -> bool:
+    compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang") or shutil.which("cc")
+    return importlib.util.find_spec("triton") is not None and compiler is not None
 
 
 def _target_logits(hidden: Tensor, head: Head, targets: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,15 +1,12 @@
 """Classifiers in the folder form of Hugging Face (config.json, model.safetensors, a tokenizer): text in, probabilities out.
 
-Invariant: only weights of the folder speak. A head that the weights do not hold, which transformers would fill with random
-numbers, is an error; no code of the folder runs, nothing is fetched, and nothing pickled is opened. The probabilities of
-a text are those of its own windows, whatever they are batched with: within 1e-5 in float32.
+Invariant: only weights of the folder speak (hugging_face.py). The probabilities of a text are those of its own windows,
+whatever they are batched with: within 1e-5 in float32.
 """
 
 from __future__ import annotations
 
 import functools
-import json
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,14 +15,22 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from .base import ModelError, NoDeviceError
+from .base import ModelError
+from .hugging_face import (
+    architecture,
+    check_tokenizer,
+    check_weights,
+    choose_device,
+    folder_state,
+    load,
+    read_config,
+    runs,
+    slices,
+    use_threads,
+)
 
 Dtype = Literal["float32", "bfloat16", "float16"]
-WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
-PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
-TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "spiece.model", "tokenizer.model")
 WINDOW = 4 << 20  # bytes of text that are tokenised, sorted by length and scored together
 SLICE = 1 << 18  # characters of a long text that are tokenised at once
 
@@ -44,45 +49,17 @@ def read_facts(path: str | Path) -> Facts:
     """What a folder holds, from its JSON alone: torch is not imported. ModelError where it is no classifier that can be
     loaded safely."""
     path = Path(path)
-    if not path.is_dir():
-        what = "a file" if path.exists() else "no such folder"
-        raise ModelError(f"{path}: {what}; a Hugging Face model is a folder with config.json and model.safetensors")
-    config = _json(path / "config.json")
-    architectures = config.get("architectures") or ["none named"]
-    architecture = str(architectures[0] if isinstance(architectures, list) else architectures)
-    if not architecture.endswith("ForSequenceClassification"):
+    config = read_config(path)
+    named = architecture(config)
+    if not named.endswith("ForSequenceClassification"):
         raise ModelError(
-            f"{path}: config.json names the architecture {architecture}; a classifier's ends in ForSequenceClassification"
+            f"{path}: config.json names the architecture {named}; a classifier's ends in ForSequenceClassification"
         )
     if "auto_map" in config:
         raise ModelError(f"{path}: the model needs code of its own (auto_map in config.json), which is never run here")
-    if not any((path / name).is_file() for name in WEIGHTS):
-        pickled = sorted(p.name for pattern in PICKLED for p in path.glob(pattern))
-        if pickled:
-            raise ModelError(
-                f"{path}: has {pickled[0]}, but no {WEIGHTS[0]}: files that may run code when opened are not read. "
-                "Convert it once where you trust it: AutoModelForSequenceClassification.from_pretrained(FOLDER)"
-                ".save_pretrained(NEW_FOLDER), and the tokenizer likewise"
-            )
-        raise ModelError(f"{path}: has no {WEIGHTS[0]}")
-    if not any((path / name).is_file() for name in TOKENIZERS):
-        raise ModelError(
-            f"{path}: has no tokenizer: AutoTokenizer.from_pretrained(...).save_pretrained(FOLDER) puts one there"
-        )
-    return Facts(_labels(path, config), _outputs(config), architecture)
-
-
-def _json(file: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        told = getattr(error, "strerror", None) or error
-        raise ModelError(
-            f"{file}: {told}; a Hugging Face model is a folder with config.json and {WEIGHTS[0]}"
-        ) from error
-    if not isinstance(found, dict):
-        raise ModelError(f"{file}: JSON, but no object with settings")
-    return found
+    check_weights(path, "AutoModelForSequenceClassification")
+    check_tokenizer(path)
+    return Facts(_labels(path, config), _outputs(config), named)
 
 
 def _labels(path: Path, config: dict[str, Any]) -> tuple[str, ...]:
@@ -164,13 +141,9 @@ class SequenceClassifier:
         """
         path = Path(path)
         read_facts(path)
-        files = tuple(sorted((str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in path.iterdir() if p.is_file()))
+        files = folder_state(path)
         model, tokenizer, facts = _loaded(str(path), files, device, dtype)
-        import torch
-
-        os.environ["TOKENIZERS_PARALLELISM"] = "true" if threads > 1 else "false"
-        if torch.get_num_threads() != threads:
-            torch.set_num_threads(threads)
+        use_threads(threads)
         return cls(model, tokenizer, facts, max_length=max_length, windows=windows, batch_tokens=batch_tokens)
 
     @classmethod
@@ -203,7 +176,7 @@ class SequenceClassifier:
     def _tokenised(self, texts: pa.Array) -> Iterator[tuple[int, list[np.ndarray], np.ndarray, np.ndarray]]:
         """For runs of about WINDOW bytes: the first text's position, the windows' tokens, whose window each is (from that
         position on), and which texts were cut."""
-        for first, strings in _runs(texts):
+        for first, strings in runs(texts, WINDOW):
             ids: list[np.ndarray] = []
             owner: list[int] = []
             cut = np.zeros(len(strings), np.bool_)
@@ -231,14 +204,11 @@ class SequenceClassifier:
     def _encode_long(self, text: str) -> np.ndarray:
         """Tokens of a long text; where `windows` bounds what is read, only as many as show that there are more."""
         found, total = [np.zeros(0, np.int64)], 0
-        start = 0
-        while start < len(text) and (self._windows is None or total <= self._windows * self.room):
-            stop = start + SLICE
-            while stop < len(text) and stop < start + 2 * SLICE and not text[stop].isspace():
-                stop += 1
-            found.append(self._encode([text[start:stop]])[0])
+        for piece in slices(text, SLICE):
+            found.append(self._encode([piece])[0])
             total += len(found[-1])
-            start = stop
+            if self._windows is not None and total > self._windows * self.room:
+                break
         return np.concatenate(found)
 
     def _cut(self, tokens: np.ndarray) -> list[np.ndarray]:
@@ -296,45 +266,13 @@ class SequenceClassifier:
 @functools.lru_cache(maxsize=2)
 def _loaded(path: str, files: tuple[Any, ...], device: str, dtype: Dtype) -> tuple[Any, Any, Facts]:
     import torch
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
-    from transformers.utils import logging
 
     facts = read_facts(path)
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise NoDeviceError("torch sees no GPU here")
+    device = choose_device(device)
     if device == "cpu" and dtype != "float32":
         raise ModelError(f"dtype: {dtype} is for GPUs; on a CPU it is slower than float32 and less exact")
-    silent = {"local_files_only": True, "trust_remote_code": False}
-    bars = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(path, **silent)
-        model, told = AutoModelForSequenceClassification.from_pretrained(
-            path, **silent, use_safetensors=True, output_loading_info=True
-        )
-    except Exception as error:  # whatever a broken folder brings up in there
-        first = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise ModelError(f"{path}: transformers cannot load it: {first}") from error
-    finally:
-        if bars:
-            logging.enable_progress_bar()
-    missing = sorted({*told["missing_keys"], *(str(key[0]) for key in told.get("mismatched_keys", ()))})
-    if missing:
-        raise ModelError(
-            f"{path}: the weights lack {', '.join(missing[:3])}{' ...' if len(missing) > 3 else ''}, or hold another shape "
-            "than config.json says: random numbers would stand there. Is it a base model that was never trained to classify?"
-        )
-    if not all(
-        bool(torch.isfinite(tensor).all()) for tensor in model.state_dict().values() if tensor.is_floating_point()
-    ):
-        raise ModelError(f"{path}: the weights hold NaN or infinity")
-    size = model.get_input_embeddings().weight.shape[0]
-    if len(tokenizer) > size:
-        raise ModelError(
-            f"{path}: the tokenizer knows {len(tokenizer):,} tokens and the model {size:,}: they do not belong together"
-        )
+    untrained = " Is it a base model that was never trained to classify?"
+    model, tokenizer = load(path, "AutoModelForSequenceClassification", untrained)
     if tokenizer.pad_token_id is None or (
         model.config.pad_token_id is None and "pad_token_id" in model.config.to_dict()
     ):
@@ -354,16 +292,6 @@ def _longest(model: Any, tokenizer: Any) -> int:
             limit -= padding + 1
             break
     return int(min(limit, tokenizer.model_max_length))
-
-
-def _runs(texts: pa.Array) -> Iterator[tuple[int, list[str]]]:
-    ends = np.cumsum(pc.binary_length(texts).to_numpy(zero_copy_only=False).astype(np.int64))
-    start = 0
-    while start < len(texts):
-        before = int(ends[start - 1]) if start else 0
-        stop = max(int(np.searchsorted(ends, before + WINDOW, side="right")), start + 1)
-        yield start, texts.slice(start, stop - start).to_pylist()
-        start = stop
 
 
 def _ahead(source: Iterator[Any], wanted: bool) -> Iterator[Any]:

@@ -58,17 +58,22 @@ def _check(file: str, size: int, changed: int) -> None:
         raise ModelError(f'{file}: JSON, but no tokenizer: it has no "model"; name a file of the `tokenizers` library')
 
 
+def deterministic(tokenizer: Any) -> None:
+    """Changes a `tokenizers.Tokenizer`: no truncation, no padding, no dropout."""
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    for random in ("dropout", "alpha", "nbest_size"):  # BPE dropout and unigram sampling: a new draw at every call
+        if getattr(tokenizer.model, random, None) is not None:
+            setattr(tokenizer.model, random, None)
+
+
 class TokenCount:
     """A loaded tokenizer. A special token that stands in a text (`<|endoftext|>`) is the one token that the tokenizer
     makes of it; those that a template would put around the text are not counted."""
 
     def __init__(self, tokenizer: Any) -> None:
-        """tokenizer: a `tokenizers.Tokenizer`, which is changed: no truncation, no padding, no dropout."""
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
-        for random in ("dropout", "alpha", "nbest_size"):  # BPE dropout and unigram sampling: a new draw at every call
-            if getattr(tokenizer.model, random, None) is not None:
-                setattr(tokenizer.model, random, None)
+        """tokenizer: a `tokenizers.Tokenizer`, which is changed (`deterministic`)."""
+        deterministic(tokenizer)
         self._tokenizer = tokenizer
 
     @classmethod

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pytest
 
 import tamis.scorers.sequence_classification as module
-from tamis.scorers.base import ModelError
-from tamis.scorers.sequence_classification import NoDeviceError, SequenceClassifier, read_facts
+from tamis.scorers.base import ModelError, NoDeviceError
+from tamis.scorers.sequence_classification import SequenceClassifier, read_facts
 
 from ..tiny_models import TEXTS, classifier
 
