@@ -308,8 +308,8 @@ def _doc(name: str) -> str | None:
 def _flops() -> float:
     """Floating-point operations a second of one CPU here, in the multiplication of float32 matrices."""
     left = right = np.ones((PROBE, PROBE), np.float32)
-    left @ right  # the first one starts threads
+    np.matmul(left, right)  # the first one starts threads
     began = time.process_time()
     for _ in range(8):
-        left @ right
+        np.matmul(left, right)
     return 8 * 2 * PROBE**3 / max(time.process_time() - began, 1e-9)

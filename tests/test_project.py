@@ -171,7 +171,9 @@ def test_constraints_pin_every_dependency_once():
     assert all(re.fullmatch(r"[a-z0-9-]+==[0-9][A-Za-z0-9.+!]*", line) for line in lines)
     assert names == sorted(set(names))
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    extras = [entry for name in ("dev", "kenlm", "lang", "lm", "s3") for entry in project["optional-dependencies"][name]]
+    extras = [
+        entry for name in ("dev", "kenlm", "lang", "lm", "s3") for entry in project["optional-dependencies"][name]
+    ]
     free = ("tamis[", "triton")  # torch with CUDA asks for one version of triton
     wanted = [entry for entry in (*project["dependencies"], *extras) if not entry.startswith(free)]
     assert {re.split(r"[\[<>=!~ ;]", entry)[0].lower().replace("_", "-").replace(".", "-") for entry in wanted} <= set(

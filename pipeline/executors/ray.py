@@ -179,8 +179,8 @@ def pool_sizes(held: Sequence[Resources], cpus: float, gpus: float) -> list[tupl
     steps: else Ray Data waits for ever. Where that leaves no CPU for actors that hold no GPU, tasks do the work; their
     processes keep what they loaded as long as they are used. `Resources.pool` says itself how many: what of its most
     does not fit now is what an autoscaler may add."""
-    asked = [h for h in held if h.pool]
-    cpus, gpus = cpus - 1 - sum(h.pool[0] * h.cpus for h in asked), gpus - sum(h.pool[0] * h.gpus for h in asked)
+    asked = [(h.pool[0], h) for h in held if h.pool]
+    cpus, gpus = cpus - 1 - sum(n * h.cpus for n, h in asked), gpus - sum(n * h.gpus for n, h in asked)
     wanted = [h for h in held if (h.gpus or h.actors) and not h.pool]
     rounds = cpus // sum(h.cpus for h in wanted) if wanted else 0
     on_gpu = sum(h.gpus for h in wanted)

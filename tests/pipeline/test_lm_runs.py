@@ -50,7 +50,7 @@ def test_a_model_that_is_gone_is_said_before_anything_runs(corpus, tmp_path):
     (model / "model.safetensors").unlink()
     with pytest.raises(RecipeError, match=r"out\.yaml:\d+ .*model\.safetensors"):
         run(recipe(corpus, tmp_path / "out", model=str(model)))
-    with pytest.raises(RecipeError, match="there is no|No such file|no such"):
+    with pytest.raises(RecipeError, match=r"there is no|No such file|no such"):
         run(recipe(corpus, tmp_path / "out", model=str(tmp_path / "nothing")))
     assert not (tmp_path / "out").exists()
 

@@ -1,4 +1,4 @@
-"""Windows make every prediction once, with as much before it as the definition says, packed or in rows."""
+"""Windows score every token once, with as much before it as the definition says, packed or in rows."""
 
 from __future__ import annotations
 

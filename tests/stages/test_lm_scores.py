@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from pydantic import ValidationError
 
 from tamis.stages.base import Resources
 from tamis.stages.errors import RecipeError
-from tamis.stages.lm_scores import LmScores
+from tamis.stages.lm_scores import LmScores, LmScoresConfig
 
 from ..tiny_models import TEXTS, causal_lm, tiny_lm
 
@@ -24,12 +25,12 @@ ALL += ["fast_detect", "lastde", "log_rank", "lrr"]
 
 
 def stage(**config: Any) -> LmScores:
-    settings = {"model": tiny_lm(), "gpus": 0, **config}
-    return LmScores(LmScores.Config(**settings), name="it")
+    settings: dict[str, Any] = {"model": tiny_lm(), "gpus": 0, **config}
+    return LmScores(LmScoresConfig(**settings), name="it")
 
 
-def measured(texts: list[str | None], **config: Any) -> dict[str, list[Any]]:
-    return stage(**config).measure(pa.table({"text": pa.array(texts, pa.large_string())})).to_pydict()
+def measured(texts: Sequence[str | None], **config: Any) -> dict[str, list[Any]]:
+    return stage(**config).measure(pa.table({"text": pa.array(list(texts), pa.large_string())})).to_pydict()
 
 
 def log_probabilities(text: str, path: str) -> tuple[np.ndarray, np.ndarray]:
@@ -126,7 +127,7 @@ def test_a_table_without_the_first_pass_of_another_thread_gives_the_same():
 )
 def test_a_config_that_makes_no_sense_is_refused(config, message):
     with pytest.raises(ValidationError, match=message):
-        LmScores.Config(**{"model": "m", "gpus": 0, **config})
+        LmScoresConfig(**{"model": "m", "gpus": 0, **config})
 
 
 @pytest.mark.parametrize(
@@ -139,12 +140,12 @@ def test_a_config_that_makes_no_sense_is_refused(config, message):
     ],
 )
 def test_what_a_worker_holds(config, held):
-    assert LmScores(LmScores.Config(model="m", **config), name="it").resources == held
+    assert LmScores(LmScoresConfig(model="m", **config), name="it").resources == held
 
 
 def test_the_published_windows_of_preselect_have_a_name():
-    assert LmScores.Config(model="m", preset="preselect").windows == (1900, 512)
-    assert LmScores.Config(model="m", window=100).windows == (100, None)
+    assert LmScoresConfig(model="m", preset="preselect").windows == (1900, 512)
+    assert LmScoresConfig(model="m", window=100).windows == (100, None)
 
 
 @pytest.mark.parametrize(
@@ -152,7 +153,7 @@ def test_the_published_windows_of_preselect_have_a_name():
     [("tiiuae/falcon-7b@abc", "falcon-7b"), ("hf://a/b", "b"), ("models/m/", "m"), ("s3://bucket/x", "x"), ("m", "m")],
 )
 def test_a_model_is_known_by_the_last_part_of_its_name(model, name):
-    assert LmScores(LmScores.Config(model=model, observer="o", columns=["fast_detect"]), name="it").scored_by == (
+    assert LmScores(LmScoresConfig(model=model, observer="o", columns=("fast_detect",)), name="it").scored_by == (
         name,
         "o",
     )
