@@ -185,7 +185,8 @@ def _about(plan: Plan, step: Step) -> str:
         reads = "reads columns of all units"
     else:
         reads = "reads the text" if step.reads_text else "reads columns"
-    return f"{reads}; {held.cpus:g} CPU{f', {held.gpus:g} GPU' if held.gpus else ''}"
+    gpus = f", {held.gpus:g} GPU{' where there is one' if held.fallback else ''}" if held.gpus else ""
+    return f"{reads}; {held.cpus:g} CPU{gpus}"
 
 
 def _stage(bound: BoundStage, method: str) -> Iterator[str]:
@@ -216,7 +217,8 @@ def _notes(plan: Plan) -> Iterator[str]:
         for name in taken
         if name in RESERVED
     ]
-    for title, notes in (("notes", [*plan.graph.notes, *renamed]), ("differs", plan.recipe.differs)):
+    slow = [f"without a GPU: {b.stage.without_gpu()}" for b in plan.graph.stages if b.stage.resources.fallback]
+    for title, notes in (("notes", [*plan.graph.notes, *renamed, *slow]), ("differs", plan.recipe.differs)):
         if notes:
             yield ""
             yield f"{title}:"
