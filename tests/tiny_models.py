@@ -137,7 +137,7 @@ def classifier(
 @functools.cache
 def tiny_lm() -> str:
     """Path of a random Llama, one a process."""
-    return str(causal_lm(_folder() / "llama", positions=512))
+    return str(causal_lm(_folder() / "llama", positions=2048))
 
 
 def causal_lm(

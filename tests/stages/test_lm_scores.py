@@ -163,8 +163,8 @@ def test_a_model_is_known_by_the_last_part_of_its_name(model, name):
 
 
 def test_a_window_beyond_the_model_and_a_missing_folder_are_refused(tmp_path):
-    with pytest.raises(RecipeError, match="window: the model reads 512 tokens at once, not 600"):
-        stage(window=600).check(pa.schema([]))
+    with pytest.raises(RecipeError, match="window: the model reads 2048 tokens at once, not 2600"):
+        stage(window=2600).check(pa.schema([]))
     with pytest.raises(RecipeError, match="config"):
         stage(model=str(tmp_path)).check(pa.schema([]))
     stage().check(pa.schema([]))
