@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..stages.errors import RecipeError, did_you_mean
-from .chain import TEXT
+from .batch import TEXT
 from .listing import Listing
 from .plan import Plan, make_plan
 from .recipe import parse_recipe

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from .chain import SIZE, VERDICT
+from .batch import SIZE, VERDICT
 from .parquet import Layout
 from .plan import Plan, Step
 from .storage import Storage

@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .attributes import Attributes, holders
-from .chain import edit_parts, joined_lists
+from .batch import joined_lists
+from .chain import edit_parts
 from .data_columns import FATE
 from .parquet import Layout, ParquetSink
 from .plan import Plan

@@ -20,7 +20,8 @@ from ..stages.draws import draws
 from . import source_rows
 from .ahead import ahead
 from .attributes import IDENTITY, LAYOUT, Attributes, Window, attribute_schema, holders
-from .chain import Batch, edit_parts, prepare_first, replay, run_parts
+from .batch import Batch
+from .chain import edit_parts, prepare_first, replay, run_parts
 from .models import place_models
 from .parquet import ParquetSink
 from .plan import Plan, Unit

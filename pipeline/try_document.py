@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..stages.base import Rule
-from .chain import TEXT
+from .batch import TEXT
 from .fate import Judgement, judgement
 from .manifest import describe_columns, describe_rules
 from .output import Output

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from .chain import VERDICT, Batch, apply, where_mask
+from .batch import VERDICT, Batch
+from .chain import apply, where_mask
 from .graph import BoundStage
 from .plan import Part, Plan
 

@@ -23,7 +23,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from near_pairs import ASCII_WORDS, pairs_of
 
-from tamis.pipeline.chain import Batch, run_parts
+from tamis.pipeline.batch import Batch
+from tamis.pipeline.chain import run_parts
 from tamis.pipeline.driver import run as run_recipe
 from tamis.pipeline.plan import Plan
 from tamis.pipeline.planning import plan_recipe
