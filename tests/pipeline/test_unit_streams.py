@@ -77,14 +77,14 @@ def test_json_lines_leave_batch_by_batch_and_a_row_group_only_when_it_is_whole(
         make.json_lines(folder / name, rows=300)
     monkeypatch.setattr(source_rows, "BATCH_BYTES", 5000)
     chained: list[int] = []
-    chain = run_unit._chain
+    finish = run_unit._finish
 
     def counting(*arguments: Any) -> Any:
-        table = chain(*arguments)
+        table = finish(*arguments)
         chained.append(len(table))
         return table
 
-    monkeypatch.setattr(run_unit, "_chain", counting)
+    monkeypatch.setattr(run_unit, "_finish", counting)
     plan = plan_recipe(load_recipe(troubled.write(folder, tmp_path / "out", unit_size="128MB")))
     facts: dict[str, Any] = {"lost": [], "parts": [{} for _ in plan.steps[0].parts]}
     passed, most = 0, 0
