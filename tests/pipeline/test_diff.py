@@ -98,6 +98,8 @@ def test_a_resharded_input_is_compared_by_text(base, tmp_path):
     counts = check(difference, base / "old", again)
     assert counts["old_alone"] >= 5
     assert counts["new_alone"] == 0
+    turned = check(Difference.open(str(again), str(base / "old")), again, base / "old")
+    assert (turned["new_alone"], turned["entered"]) == (counts["old_alone"], counts["left"])
     lines = "\n".join(told(difference, 3, 80))
     assert "by original text; " in lines
     assert "(not in its input)" in lines
