@@ -104,6 +104,43 @@ class OpenOutput:
         choice = Choice(where, by, sample, near, None, n, tuple(columns), chars, diff)
         return Words("\n".join(shown(str(self._query.outputs[0].storage.root), choice)))
 
+    def sweep(
+        self,
+        column: str,
+        *,
+        cuts: Sequence[float] = (),
+        shares: Sequence[float] = (),
+        side: Literal["top", "bottom"] = "top",
+        where: str | None = None,
+        by: str | None = None,
+        most: int = 20,
+        features: Sequence[str] | None = None,
+    ) -> pa.Table:
+        """What many cuts of one score, and their inverses, would keep: of all, of the `most` largest groups of `by`, and how
+        other columns change; a row a figure, as `tamis sweep --csv` writes them. RecipeError.
+
+        >>> found = api.open(finished).sweep("words", shares=[0.5]).to_pylist()
+        >>> [(row["inverse"], row["kept"], row["all"]) for row in found if row["name"] == "documents"]
+        [(False, 103, 204), (True, 101, 204)]
+        """
+        from .sweep import Question, records, sweep
+
+        chosen = None if features is None else tuple(features)
+        question = Question(column, tuple(cuts), tuple(shares), side, where, by, most, chosen)
+        return pa.Table.from_pylist(records(sweep(self._query.outputs[0], question)))
+
+
+def diff(old: str | Path, new: str | Path, by: Literal["place", "text"] | None = None) -> pa.Table:
+    """The documents that entered or left between two finished runs, and what decided them in both, as `tamis diff --to`
+    writes them. RecipeError, SetupError.
+
+    >>> len(api.diff(finished, finished))
+    0
+    """
+    from .diff import Difference
+
+    return Difference.open(str(old), str(new), by).table()
+
 
 def open(output: str | Path) -> OpenOutput:
     """A finished output, by its folder or URL. SetupError where the run is not finished."""

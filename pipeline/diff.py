@@ -11,13 +11,16 @@ import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..stages.errors import RecipeError
 from .document_text import TextOf
 from .fate import fate, name_of
 from .output import Output, quoted_name, quoted_text
 from .terminal import columns, cut, plural, visible
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 By = Literal["place", "text"]
 SIDES = ("left", "entered")
@@ -133,20 +136,27 @@ class Difference:
         names = ", ".join(f"{name}_{side}" for side in "ab" for name in ("source_file", "source_row"))
         return self.old.rows(f"SELECT {names} FROM pairs WHERE {condition} ORDER BY {draw} LIMIT {most}")
 
+    def table(self) -> pa.Table:
+        """Every document that entered or left: change, where it stands in both runs (None where it does not), decision and
+        rule of both, characters."""
+        return self.old.connection.sql(self._changes()).to_arrow_table()
+
     def write(self, path: str) -> int:
-        """Every document that entered or left into a Parquet or CSV file, by its ending: change, where it stands in both,
-        decision and rule of both, characters. Returns their number. RecipeError for another ending."""
+        """`table` into a Parquet or CSV file, by its ending, row by row. Returns their number. RecipeError for another
+        ending."""
         if not path.endswith((".parquet", ".csv")):
             raise RecipeError(f"--to {path}: write to a file that ends in .parquet or .csv")
+        form = "PARQUET" if path.endswith(".parquet") else "CSV, HEADER"
+        copy = f"COPY ({self._changes()}) TO {quoted_text(path)} (FORMAT {form})"
+        return int(self.old.connection.execute(copy).fetchall()[0][0])
+
+    def _changes(self) -> str:
         named = [f"{name}_{side} AS {name}_{label}" for side, label in (("a", "old"), ("b", "new")) for name in _TOLD]
         selects = [
             f"SELECT {quoted_text(side)} AS change, {', '.join(named)}, chars FROM pairs WHERE {_side(side)[1]}"
             for side in SIDES
         ]
-        form = "PARQUET" if path.endswith(".parquet") else "CSV, HEADER"
-        query = f"SELECT * FROM ({' UNION ALL '.join(selects)}) ORDER BY ALL"
-        (count,) = self.old.connection.execute(f"COPY ({query}) TO {quoted_text(path)} (FORMAT {form})").fetchall()[0]
-        return int(count)
+        return f"SELECT * FROM ({' UNION ALL '.join(selects)}) ORDER BY ALL"
 
 
 _TOLD = ("source_file", "source_row", "decision", "rule")
