@@ -75,7 +75,7 @@ def test_a_killed_scoring_worker_loses_nothing(corpus, tmp_path, monkeypatch):
         killed: tuple[int, ...] = ()
 
         def unit(self, step: str, receipt: dict[str, Any]) -> None:
-            if not self.killed and step == "measure":
+            if not self.killed and "measure" in step:
                 type(self).killed = tuple(scoring())
                 for pid in self.killed:
                     os.kill(pid, signal.SIGKILL)
