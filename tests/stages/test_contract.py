@@ -38,7 +38,11 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "token_count": {"tokenizer": tokenizer()},
 }
 LM = {"gpus": 0, "columns": ["n_tokens", "nll", "bpc", "min_k_20", "fast_detect", "lrr"]}
-LONG = {"lm_scores": 20_000, "token_count": 1_000_000, "kenlm": 1_000_000}  # bytes of a long text, where millions would take minutes
+LONG = {
+    "lm_scores": 20_000,
+    "token_count": 1_000_000,
+    "kenlm": 1_000_000,
+}  # bytes of a long text, where millions would take minutes
 OPTIONAL = {"kenlm": ("kenlm", "sentencepiece")}  # libraries without which a stage is skipped here
 PAGES = [json.loads(line) for line in (Path(__file__).parents[1] / "golden" / "pages.jsonl").open(encoding="utf-8")]
 
