@@ -7,11 +7,10 @@ the one is refused beside the other.
 from __future__ import annotations
 
 import itertools
-from typing import Any
 
 from pydantic import Field, create_model, field_validator, model_validator
 
-from ._threshold_config import Earlier
+from ._threshold_config import from_field
 from .base import StageConfig
 
 FOUND_ONLY = ("at", "names", "by", "min_group")  # settings of which frozen cut-offs bring their own
@@ -82,20 +81,10 @@ class _Options(StageConfig):
         return self
 
 
-_FROM: dict[str, Any] = {
-    "from": (
-        str | Earlier | None,
-        Field(
-            default=None,
-            description="an earlier output whose frozen cut-offs are used again, {output: DIR, stage: NAME} where that "
-            "stage had another name; column and group only where they have other names here",
-        ),
-    )
-}
 PerplexityBucketsConfig = create_model(
     "PerplexityBucketsConfig",
     __base__=_Options,
     __module__=__name__,
     __doc__="What `use: perplexity_buckets` takes.",
-    **_FROM,
+    **from_field("frozen cut-offs are"),
 )

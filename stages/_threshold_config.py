@@ -94,18 +94,21 @@ class _Options(StageConfig):
         return self
 
 
-_FROM: dict[str, Any] = {
-    "from": (
-        str | Earlier | None,
-        Field(
-            default=None,
-            description="an earlier output whose frozen cut is used again, {output: DIR, stage: NAME} where that stage "
-            "had another name; column and group only where they have other names here",
-        ),
+def from_field(used_again: str) -> dict[str, Any]:
+    """The key `from`, for `create_model`. used_again: what is taken, as in "frozen cut is"."""
+    description = (
+        f"an earlier output whose {used_again} used again, {{output: DIR, stage: NAME}} where that stage had another name; "
+        "column and group only where they have other names here"
     )
-}
+    return {"from": (str | Earlier | None, Field(default=None, description=description))}
+
+
 ThresholdConfig = create_model(
-    "ThresholdConfig", __base__=_Options, __module__=__name__, __doc__="What `use: threshold` takes.", **_FROM
+    "ThresholdConfig",
+    __base__=_Options,
+    __module__=__name__,
+    __doc__="What `use: threshold` takes.",
+    **from_field("frozen cut is"),
 )
 
 
